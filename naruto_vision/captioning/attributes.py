@@ -63,9 +63,7 @@ class Vocabulary(msgspec.Struct, forbid_unknown_fields=True):
 def read_vocabulary(path: str | Path | None = None) -> Vocabulary:
     """Read a vocabulary file (YAML); by default the packaged one.
 
-    Raises:
-        MissingPathError: If there is no such file.
-        FormatError: If it has no groups, or a group has less than two phrases, as one alone would always be said.
+    FormatError if it has no groups, or a group has less than two phrases, as one alone would always be said.
     """
     path = config_path(VOCABULARY) if path is None else Path(path)
     if not path.is_file():

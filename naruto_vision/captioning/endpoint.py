@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, Literal, NamedTuple, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 import numpy as np
@@ -153,13 +153,8 @@ class EndpointDescriber(Describer):
         self._address = _address(self.url)
         self.model = model or style.model
         self.payload, self.question, self._sampling = payload, question or style.question, style.sampling
-        self.workers, self.timeout, self.attempts, self.pause, self.max_side = (
-            workers,
-            timeout,
-            attempts,
-            pause,
-            max_side,
-        )
+        self.workers, self.timeout, self.attempts = workers, timeout, attempts
+        self.pause, self.max_side = pause, max_side
         self.batch_size = 2 * workers  # what a killed run loses at most, and half a round of waiting
         self._reached = False
         self._stop = threading.Event()  # set once another question has ended the run
@@ -287,7 +282,7 @@ class EndpointDescriber(Describer):
     @contextmanager
     def _connected(self) -> Iterator[tuple[HTTPConnection, socket.socket]]:
         kind = HTTPSConnection if self._address.scheme == "https" else HTTPConnection
-        connection = kind(self._address.hostname, self._address.port, timeout=min(self.timeout, _CONNECT))
+        connection = kind(self._address.hostname or "", self._address.port, timeout=min(self.timeout, _CONNECT))
         connection.connect()
         opened: socket.socket = connection.sock  # the connection drops it once the headers say that no answer follows
         opened.settimeout(self.timeout)
@@ -302,18 +297,10 @@ class EndpointDescriber(Describer):
             connection.close()
 
 
-class _Address(NamedTuple):
-    scheme: str
-    hostname: str
-    port: int | None
-    path: str
-    query: str
-
-
-def _address(url: str) -> _Address:
+def _address(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        port = parts.port
+        _ = parts.port  # which is checked when it is read
     except ValueError as error:
         raise InputError(f"{url}: expected an address such as {LOCAL} ({error})") from None
     if parts.username is not None or parts.password is not None:
@@ -322,8 +309,7 @@ def _address(url: str) -> _Address:
     if parts.scheme not in {"http", "https"} or not parts.hostname or not url.isascii() or not url.isprintable():
         msg = f"{url}: expected an address that starts with http:// or https://, such as {LOCAL}"
         raise InputError(msg)
-    path = parts.path.rstrip("/").removesuffix("/chat/completions")
-    return _Address(parts.scheme, parts.hostname, port, path, parts.query)
+    return parts._replace(path=parts.path.rstrip("/").removesuffix("/chat/completions"))
 
 
 def _key() -> str:

@@ -46,13 +46,9 @@ class Description:
 
 
 class Describer(Protocol):
-    """Describes regions in batches. A model is loaded when it is needed, and ``unload`` or ``with`` frees it.
+    """Describes regions in batches. A model is loaded when it is needed, and ``unload`` or ``with`` frees it."""
 
-    Attributes:
-        batch_size: Regions that are described together without waste.
-    """
-
-    batch_size: int
+    batch_size: int  # regions that are described together without waste
 
     @property
     def name(self) -> str:

@@ -104,15 +104,10 @@ class OpenedScene(NamedTuple):
 
 
 class SceneSource(Protocol):
-    """Scenes to describe, in order; each comes once.
+    """Scenes to describe, in order; each comes once."""
 
-    Attributes:
-        digests: Scene → hash of what decides its descriptions.
-        models: What found the regions, for reports.
-    """
-
-    digests: Mapping[str, str]
-    models: Sequence[str] = ()
+    digests: Mapping[str, str]  # scene → hash of what decides its descriptions
+    models: Sequence[str] = ()  # what found the regions, for reports
 
     def __iter__(self) -> Iterator[SegmentedScene]:
         """Yield the scenes without their images."""
@@ -199,13 +194,7 @@ class WholeImages(SceneSource):
 
 
 def scene_document(opened: OpenedScene, described: Sequence[Described], digest: str) -> dict[str, Any]:
-    """Return the line of ``descriptions.jsonl``: an entry for every region of the scene, and the relations.
-
-    Args:
-        opened: The scene.
-        described: Of each chosen region, in order.
-        digest: What decided the descriptions.
-    """
+    """Return the line of ``descriptions.jsonl``: an entry for every region of the scene, and the relations."""
     scene, indexes = opened.scene, list(opened.regions)
     texts = same_wording([each.description.text for each in described])
     entries: list[dict[str, Any]] = [{"bbox": list(row.bbox), "description": ""} for row in scene.regions]

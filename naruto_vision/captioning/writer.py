@@ -49,18 +49,8 @@ class _Summary(msgspec.Struct):
 class SceneDescriber:
     """Describes the scenes of a source, several at once if they have few regions, and writes their results.
 
-    Args:
-        source: The scenes.
-        describer: What describes their regions; it is loaded.
-        out: The folder of the results; scenes that it has already are not described again, unless they have changed
-            or a region has failed.
-        rule: When to ask again.
-
-    Attributes:
-        todo: How many scenes are left.
-
-    Raises:
-        InputError: If the folder has the descriptions of another describer.
+    The describer is loaded. Scenes that the folder has already are not described again, unless they have changed or a
+    region has failed; InputError if it has the descriptions of another describer. ``todo`` is how many are left.
     """
 
     def __init__(self, source: SceneSource, describer: Describer, out: Path, rule: AskingRule | None = None) -> None:
@@ -103,8 +93,7 @@ class SceneDescriber:
     def run(self, advance: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Describe what is left, and return the summary, which is also written to ``describe.json``.
 
-        Raises:
-            InputError: If no scene can be used, or eight regions in a row, or all of them, fail.
+        InputError if no scene can be used, or eight regions in a row, or all of them, fail.
         """
         quarantine, start, count = Quarantine("scenes", len(self.source.digests)), time.perf_counter(), 0
         write_json(self.out / SUMMARY, {"state": "running", "identity": self._identity})

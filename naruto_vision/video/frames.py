@@ -101,15 +101,9 @@ def extract_frames(
 ) -> Extracted:
     """Write the frames of a reader as ``frame_NNNNNN.png``, numbered as in the video; continues where it was stopped.
 
-    Args:
-        reader: The video, opened with the options of ``choice``.
-        folder: The folder of the frames.
-        choice: What is recorded, and has to be the same to continue.
-        suffix: ".png", which has the exact pixels, or ".jpg".
-        advance: Called for each frame.
-
-    Raises:
-        InputError: If the folder has frames of something else, or another process writes there.
+    ``choice`` has the options that the reader was opened with, and has to be the same to continue, as ``suffix``:
+    ".png", which has the exact pixels, or ".jpg". ``advance`` is called for each frame. InputError if the folder has
+    frames of something else, or another process writes there.
     """
     out = Path(folder)
     with folder_lock(out, "--out"):
@@ -164,11 +158,7 @@ def _line(row: FrameFile) -> str:
 
 
 def read_frames(folder: str | Path) -> list[FrameFile]:
-    """Read ``frames.csv`` of a folder, without a torn last line.
-
-    Raises:
-        FormatError: If it is not such a file.
-    """
+    """Read ``frames.csv`` of a folder, without a torn last line; FormatError if it is not such a file."""
     path = Path(folder) / FRAMES
     require_regular(path)
     whole = path.read_bytes().rpartition(b"\n")[0].decode("utf-8", "replace")
@@ -236,17 +226,9 @@ def rebuild_video(
     codec: Literal["h264", "mpeg4"] = "h264",
     advance: Callable[[], None] = lambda: None,
 ) -> Rebuilt:
-    """Write a video of a folder of frames.
+    """Write a video, ".mp4", ".mov" or ".mkv", of a folder of frames (``list_frames``).
 
-    Args:
-        folder: Images; with ``frames.csv`` those of its rows at their times, otherwise all by their names.
-        out: The video, ".mp4", ".mov" or ".mkv".
-        fps: Frames per second; None: the times of ``frames.csv``, or 30 without it.
-        codec: "h264" or "mpeg4".
-        advance: Called for each frame.
-
-    Raises:
-        InputError: If there are no frames that can be read.
+    Without ``fps``, frames last as ``frames.csv`` says, or there are 30 a second. InputError if no frame can be read.
     """
     root = Path(folder)
     rows = list_frames(root)
@@ -266,12 +248,7 @@ def rebuild_video(
 
 
 def list_frames(folder: str | Path) -> list[FrameFile]:
-    """Return the frames of a folder: the rows of ``frames.csv``, or its images by name with the time -1.
-
-    Raises:
-        MissingPathError: If there is no such folder.
-        InputError: If there are no images in it.
-    """
+    """Return the rows of ``frames.csv``, or images by name with the time -1; InputError if there are none."""
     root = Path(folder)
     if not root.is_dir():
         raise MissingPathError(root, "folder of frames")

@@ -75,14 +75,8 @@ class FrameSample(NamedTuple):
 class SampledVideo:
     """Yields the frames of a video that are embedded, decoded in a process that is ended if it stalls or crashes.
 
-    Args:
-        path: The video.
-        sampling: Which frames.
-        advance: Is called with the number of a frame, every few frames that are read.
-
-    Raises:
-        MissingPathError: If there is no such file.
-        BadVideoError: If it is no video that can be read.
+    ``advance`` is called with the number of a frame, every few frames that are read. MissingPathError or BadVideoError
+    if there is no such video.
     """
 
     def __init__(
@@ -121,18 +115,11 @@ class SampledVideo:
 
 @dataclass
 class IndexReport:
-    """What an indexing did.
+    """What an indexing did."""
 
-    Args:
-        videos: Collections that are complete, with their number of entries.
-        skipped: Those that were complete before.
-        lost: Video to what of it could not be read.
-        quarantine: Files that are no videos.
-    """
-
-    videos: dict[str, int] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    lost: dict[str, str] = field(default_factory=dict)
+    videos: dict[str, int] = field(default_factory=dict)  # complete collections, with their number of entries
+    skipped: list[str] = field(default_factory=list)  # those that were complete before
+    lost: dict[str, str] = field(default_factory=dict)  # video → what of it could not be read
     quarantine: Quarantine = field(default_factory=lambda: Quarantine("videos"))
 
     def as_json(self) -> dict[str, Any]:
@@ -316,15 +303,10 @@ def frame_id(frame: int, window: int = 0) -> str:
 
 
 def frame_views(image: ImageArray, windows: int) -> list[ImageArray]:
-    """Cut a frame into what is embedded.
+    """Return a frame (H, W, 3), uint8, whole, and overlapping windows of it in two rows along the longer side.
 
-    Args:
-        image: Shape (H, W, 3), uint8, RGB.
-        windows: Number of windows along the longer side, in two rows; they are 3/5 of the shorter side wide and 3/4 of
-            it high, as figures stand upright.
-
-    Returns:
-        The whole frame, and the windows, from left to right and from top to bottom.
+    Windows are 3/5 of the shorter side wide and 3/4 of it high, as figures stand upright; from left to right, top to
+    bottom.
 
     Examples:
         >>> [view.shape for view in frame_views(np.zeros((200, 320, 3), np.uint8), 1)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import cv2
 import numpy as np
 
 from naruto_vision.errors import InputError
@@ -74,11 +75,7 @@ def write_moments(
 def _copy_frames(
     found: FoundMoments, folder: Path, names: Mapping[str, str]
 ) -> tuple[dict[tuple[str, int], str], dict[str, VideoReader]]:
-    """Copy the frames and write the video of each collection.
-
-    Returns:
-        The file of each frame, relative to the folder, and the reader of each video.
-    """
+    """Copy the frames, write the video of each collection; return each frame's file in the folder, and the readers."""
     copies: dict[tuple[str, int], str] = {}
     readers: dict[str, VideoReader] = {}
     above, best = found.by_video(), _best_of_each(found.nearest)
@@ -157,13 +154,8 @@ def note_query(
 ) -> None:
     """Append a query to a file of queries, a JSON line each, which ``video history`` prints.
 
-    Args:
-        history: The file, which is made if it is not there.
-        found: What was found.
-        asked: The parts of the query: text, image, character.
-        store: URI of the store.
-        videos: Names of the collections that were chosen; none are all.
-        out: Folder of the files of the search; None if none were written.
+    ``asked`` has the parts of the query (text, image, character), ``videos`` the names of the chosen collections, none
+    for all, and ``out`` is the folder of the files of the search, if any were written.
     """
     line = {
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -259,13 +251,10 @@ def _write_clips(
 
 def _letterbox(image: ImageArray, size: tuple[int, int]) -> ImageArray:
     """Fit a frame into the middle of a black one of width and height ``size``."""
-    if (image.shape[1], image.shape[0]) == size:
-        return image
     small = resize_frame(image, size)
-    whole = np.zeros((size[1], size[0], 3), np.uint8)
-    top, left = (size[1] - small.shape[0]) // 2, (size[0] - small.shape[1]) // 2
-    whole[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return whole
+    down, across = size[1] - small.shape[0], size[0] - small.shape[1]
+    sides = down // 2, down - down // 2, across // 2, across - across // 2
+    return np.asarray(cv2.copyMakeBorder(small, *sides, cv2.BORDER_CONSTANT), np.uint8)
 
 
 _STYLE = """
@@ -284,9 +273,7 @@ p { margin: 0; color: #777; overflow-wrap: anywhere; }
 def page_text(found: FoundMoments, copies: Mapping[tuple[str, int], str]) -> str:
     """Return a static HTML page of the moments or, if nothing is found, of the nearest frames; no script, no link out.
 
-    Args:
-        found: What a search found.
-        copies: File of each frame by video and number, relative to the page.
+    ``copies`` has the file of each frame by video and number, relative to the page.
     """
     cards = [
         _card(moment.best, f"{time_code(moment.start)} to {time_code(moment.end)}", copies) for moment in found.moments

@@ -60,29 +60,17 @@ _APART = 10.0  # seconds between frames that are of other things
 
 @dataclass(frozen=True)
 class FrameHit:
-    """A frame that a query found.
+    """A frame that a query found; it represents the part of the video from ``start`` to ``end``, in seconds."""
 
-    Args:
-        video: Name of the collection.
-        source: Path of the video file, as it was indexed.
-        frame: Number of the frame, from 0.
-        time: Seconds from the start of the video.
-        shot: Number of the shot, from 0.
-        start: Seconds; the frame represents the part of the video from here ...
-        end: ... to here.
-        score: Cosine with the query, in [-1, 1].
-        id: The store's id of the entry.
-    """
-
-    video: str
-    source: str
-    frame: int
-    time: float
-    shot: int
+    video: str  # name of the collection
+    source: str  # path of the video file, as it was indexed
+    frame: int  # its number, from 0
+    time: float  # seconds from the start of the video
+    shot: int  # its number, from 0; -1 where shots were not looked for
     start: float
     end: float
-    score: float
-    id: str
+    score: float  # cosine with the query
+    id: str  # of the entry in the store
 
     @classmethod
     def from_entry(cls, video: str, hit: Hit) -> "FrameHit":
@@ -106,11 +94,7 @@ class FrameHit:
 
 @dataclass(frozen=True)
 class Moment:
-    """An interval of one video, joined of neighbouring frames.
-
-    Args:
-        frames: The frames, by time; at least one.
-    """
+    """An interval of one video, joined of neighbouring frames, at least one, by time."""
 
     frames: tuple[FrameHit, ...]
 
@@ -137,25 +121,15 @@ class Moment:
 
 @dataclass(frozen=True)
 class FoundMoments:
-    """What a query found.
+    """What a query found."""
 
-    Args:
-        query: The query in words, which names it in outputs.
-        threshold: Least cosine of a frame.
-        rule: Where the threshold comes from, in words.
-        frames: All frames with at least that score, best first.
-        moments: What they are joined to, best first, at most ``top_k``.
-        nearest: The best five frames of each video, whatever their score, best first: what was nearly found.
-        searched: Number of entries of each collection.
-    """
-
-    query: str
-    threshold: float
-    rule: str
-    frames: tuple[FrameHit, ...]
-    moments: tuple[Moment, ...]
-    nearest: tuple[FrameHit, ...]
-    searched: Mapping[str, int]
+    query: str  # in words, which name it in outputs
+    threshold: float  # least cosine of a frame
+    rule: str  # where the threshold comes from, in words
+    frames: tuple[FrameHit, ...]  # all with at least that score, best first
+    moments: tuple[Moment, ...]  # what they are joined to, best first
+    nearest: tuple[FrameHit, ...]  # the best five frames of each video, whatever their score, best first
+    searched: Mapping[str, int]  # number of entries of each collection
 
     def by_video(self) -> dict[str, tuple[FrameHit, ...]]:
         """Return the frames of each video, best first; the videos by their best frame."""
@@ -182,18 +156,10 @@ class FoundMoments:
 
 
 def fuse_queries(texts: Vectors, images: Vectors, text_weight: float = 0.5) -> Vectors:
-    """Join texts and images to one query.
+    """Join texts (T, D) and images (I, D), unit rows of which one kind may be missing, to one query (1, D), a unit row.
 
-    Args:
-        texts: Shape (T, D), float32, unit rows; T may be 0.
-        images: Shape (I, D), float32, unit rows; I may be 0.
-        text_weight: Weight of the mean of the texts, in [0, 1]; the mean of the images has the rest.
-
-    Returns:
-        Shape (1, D), float32, a unit row.
-
-    Raises:
-        InputError: If there is no vector, or they cancel out.
+    The means of both are weighted with ``text_weight`` and the rest. InputError if there is no vector, or they cancel
+    out.
 
     Examples:
         >>> fuse_queries(np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32)).round(2).tolist()
@@ -214,11 +180,7 @@ def fuse_queries(texts: Vectors, images: Vectors, text_weight: float = 0.5) -> V
 
 
 def character_query(gallery: Gallery, label: str) -> Vectors:
-    """Return the mean of a class of a gallery as a query: shape (1, D), float32, a unit row.
-
-    Raises:
-        InputError: If the gallery has no such label; it names the others.
-    """
+    """Return the mean of a class of a gallery as a query (1, D), a unit row; InputError if there is no such label."""
     own = [number for number, row in enumerate(gallery.rows) if row.label == label]
     if not own:
         known = ", ".join(gallery.labels[:8]) + (", …" if len(gallery.labels) > 8 else "")
@@ -228,17 +190,7 @@ def character_query(gallery: Gallery, label: str) -> Vectors:
 
 
 def store_encoder(store: VectorStore, model: str = "", pretrained: str | None = None) -> Encoder:
-    """Open the encoder that a store was indexed with.
-
-    Args:
-        store: A store with videos.
-        model: Where it is now, as ``ClipEncoder`` takes it; "" opens what the store has recorded.
-        pretrained: Weights of an architecture.
-
-    Raises:
-        InputError: If the store has no videos, or no record of its encoder.
-        FingerprintError: If it is another encoder.
-    """
+    """Open the encoder that a store was indexed with, as ``recorded_encoder`` does; InputError if it has no videos."""
     names = store.collections()
     if not names:
         msg = f"{store.uri}: has no videos; index some with `naruto-vision video index`"
@@ -247,17 +199,10 @@ def store_encoder(store: VectorStore, model: str = "", pretrained: str | None = 
 
 
 def recorded_encoder(note: Mapping[str, Any], where: str, model: str = "", pretrained: str | None = None) -> Encoder:
-    """Open the encoder that the note of a collection has recorded, or check that another one is it.
+    """Open the encoder that the note of a collection has recorded, or check that ``model`` is it.
 
-    Args:
-        note: Of a collection.
-        where: How messages name it.
-        model: As in ``store_encoder``.
-        pretrained: As in ``store_encoder``.
-
-    Raises:
-        InputError: If the note has no record of the encoder.
-        FingerprintError: If it is another encoder.
+    ``model`` and ``pretrained`` say where it is now, as ``ClipEncoder`` takes them. InputError, which names ``where``,
+    if the note has no record of the encoder; FingerprintError if it is another one.
     """
     if not model and not note.get("encoder"):
         msg = f"{where}: has no record of its encoder; give --encoder MODEL"
@@ -481,10 +426,8 @@ def _above(scores: NDArray[np.float64], deviations: float) -> float:
 def join_frames(frames: Iterable[FrameHit], gap: float | None = None) -> list[Moment]:
     """Join neighbouring frames of one video to moments, by video and time.
 
-    Args:
-        frames: In any order.
-        gap: Seconds that the parts of the video may be apart. None: frames of one shot are joined; where shots were not
-            looked for, those that are at most a second apart.
+    ``gap`` are the seconds that they may be apart. None: frames of one shot are joined; where shots were not looked
+    for, those that are at most a second apart.
     """
     moments: list[list[FrameHit]] = []
     for hit in sorted(frames, key=lambda hit: (hit.video, hit.start, hit.frame)):

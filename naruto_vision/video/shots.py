@@ -24,53 +24,30 @@ _KEPT = 12  # frames of an unfinished shot in memory, of which key frames are ch
 
 @dataclass(frozen=True)
 class Shot:
-    """Frames between two cuts.
+    """Frames between two cuts."""
 
-    Args:
-        start_frame: Index of its first frame.
-        end_frame: Index after its last frame.
-        start: Seconds of its first frame.
-        end: Seconds of the first frame of the next shot; of the last shot, of its last frame.
-    """
-
-    start_frame: int
-    end_frame: int
-    start: float
-    end: float
+    start_frame: int  # index of its first frame
+    end_frame: int  # index after its last frame
+    start: float  # seconds of its first frame
+    end: float  # of the first frame of the next shot; of the last shot, of its last frame
 
 
 @dataclass(frozen=True)
 class ShotConfig:
-    """When a change between two frames is a cut.
+    """When a change between two frames is a cut."""
 
-    Args:
-        ratio: How many times the mean change of the frames around it.
-        change: The least change: weighted mean difference of hue, saturation, value and edges, of 255.
-        window: Frames on either side that it is compared with.
-        seconds: The shortest shot; a cut sooner after another one is passed over.
-        key_frames: Key frames of a shot of 6 s and more; shorter ones have fewer, one in 2 s.
-    """
-
-    ratio: float = 3.0
-    change: float = 17.0
-    window: int = 2
-    seconds: float = 0.4
-    key_frames: int = 3
+    ratio: float = 3.0  # how many times the mean change of the frames around it
+    change: float = 17.0  # least weighted mean difference of hue, saturation, value and edges, of 255
+    window: int = 2  # frames on either side that it is compared with
+    seconds: float = 0.4  # of the shortest shot; a cut sooner after another one is passed over
+    key_frames: int = 3  # of a shot of 6 s and more; shorter ones have fewer, one in 2 s
 
 
 DEFAULT = ShotConfig()
 
 
 def find_shots(frames: Iterable[VideoFrame], config: ShotConfig = DEFAULT) -> list[Shot]:
-    """Find the shots of a video.
-
-    Args:
-        frames: Its frames, each of them: a ``VideoReader`` without ``fps``.
-        config: When a change is a cut.
-
-    Returns:
-        The shots, in order; none if there are no frames.
-    """
+    """Find the shots of a video by all of its frames, in order; none if there are no frames."""
     return [shot for shot, _ in shots_with_key_frames(frames, config)]
 
 

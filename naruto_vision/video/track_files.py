@@ -87,15 +87,10 @@ def write_tracks(
 ) -> list[ScreenTime]:
     """Link the searched frames of every video, and write all files of the tracks; return who is on screen how long.
 
-    Args:
-        out: The folder of a run, with its ``predictions.jsonl``.
-        videos: Name to the video, as in the scenes' names.
-        colours: Colour of each label.
-        config: How regions are linked.
-        unlike: Mean cosine of different characters; see ``Tracker``.
-        memory: What follows the masks of the regions; the searched frames are decoded again for it.
-        annotate: Whether a copy of each video with the tracks' boxes and names is written.
-        advance: Called for each frame that is read; see ``frames_to_read``.
+    ``out`` is the folder of a run, with its ``predictions.jsonl``; videos have the names that scenes have. ``config``,
+    ``unlike`` and ``memory``, for which the searched frames are decoded again, are those of ``Tracker``. ``annotate``
+    writes a copy of each video with boxes and names. ``advance`` is called for each frame that is read, see
+    ``frames_to_read``.
     """
     stems, times = output_stems(list(videos)), list[ScreenTime]()
     with atomic_file(out / TRACKS) as temporary, temporary.open("wb") as lines:

@@ -95,21 +95,13 @@ class MaskMemory(Protocol):
 
 @dataclass(frozen=True)
 class Track:
-    """The regions of one figure in one shot, in the order of the frames, and its identity.
+    """The regions of one figure in one shot, in the order of the frames, and its identity."""
 
-    Args:
-        id: Its number, from 1, in the order of the first frames.
-        sightings: At least one, one per frame.
-        label: The label that won the vote.
-        score: Median cosine of the regions with this label.
-        known: Whether it is that label rather than unknown.
-    """
-
-    id: int
-    sightings: tuple[Sighting, ...]
-    label: str
-    score: float
-    known: bool
+    id: int  # from 1, in the order of the first frames
+    sightings: tuple[Sighting, ...]  # at least one, one per frame
+    label: str  # the label that won the vote
+    score: float  # median cosine of the regions with this label
+    known: bool  # whether it is that label rather than unknown
 
     @property
     def name(self) -> str:
@@ -120,15 +112,10 @@ class Track:
 def vote(identities: Sequence[Identity], min_p: float = 0.0) -> tuple[str, float, bool]:
     """Decide the label of a track by its regions, each of which votes with its score.
 
-    Args:
-        identities: The identities of its regions, decided by the gallery's thresholds.
-        min_p: Minimum mean p-value of the regions of a known label, if the gallery has p-values. Twice the mean of
-            dependent p-values is one itself (Vovk and Wang, 2020), so at most ``2 * min_p`` of right tracks fall below.
-
-    Returns:
-        The label with the highest sum of scores; the median score of its regions; whether it is known: it has at least
-        half of all votes, half of its regions passed the threshold (a quarter suffices where their p-values say more),
-        and its p-values are not too low.
+    Returns the label with the highest sum of scores; the median score of its regions; whether it is known: it has at
+    least half of all votes, half of its regions passed the threshold (a quarter suffices where their p-values say
+    more), and the mean of their p-values, if there are any, is at least ``min_p``. Twice the mean of dependent p-values
+    is one itself (Vovk and Wang, 2020), so at most ``2 * min_p`` of right tracks fall below.
     """
     votes = defaultdict[str, float](float)
     for each in identities:
@@ -203,10 +190,8 @@ def _grown(box: Box, share: float) -> Box:
 class Tracker:
     """Links regions frame by frame, in memory that does not grow with the video.
 
-    Args:
-        config: How regions are linked.
-        unlike: Mean cosine of different characters, from ``similarity_of_labels``.
-        memory: What follows the masks of the regions; None links by boxes and vectors alone.
+    ``unlike`` is the mean cosine of different characters, from ``similarity_of_labels``. ``memory`` follows the masks
+    of the regions; None links by boxes and vectors alone.
 
     Examples:
         >>> import numpy as np
