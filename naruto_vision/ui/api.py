@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.ui.engine import BusyError, CancelledError, LostError
 from naruto_vision.ui.service import Job, Service, Session, StoredFile
-from naruto_vision.ui.settings import SceneSettings, read_settings
+from naruto_vision.ui.settings import read_settings
 
 _CHUNK = 1 << 20
 T = TypeVar("T")
@@ -186,7 +186,7 @@ def _router(service: Service) -> APIRouter:  # noqa: C901 - a route each
     ) -> dict[str, Any]:
         """Name the characters of scenes: returns each scene's regions with names, scores and outlines."""
         try:
-            chosen = read_settings(msgspec.json.decode(settings.encode(errors="replace")), SceneSettings)
+            chosen = read_settings(msgspec.json.decode(settings.encode(errors="replace")))
         except (msgspec.DecodeError, RecursionError) as error:
             raise InputError(f"settings: {error}") from None
         stored: list[StoredFile] = []

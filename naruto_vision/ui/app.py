@@ -26,13 +26,7 @@ STATIC = Path(__file__).parent / "static"
 
 
 def build_app(service: Service, hosts: tuple[str, ...] = LOOPBACK, password: str = "") -> "ASGIApp":
-    """Build the whole application of a service, which it starts and closes.
-
-    Args:
-        service: What all requests are served by.
-        hosts: Values of the Host header that are served.
-        password: Asked for if it is not empty.
-    """
+    """Build the whole application of a service, which it starts and closes; it serves these Host headers."""
     from nicegui import app as nicegui_app
     from nicegui import ui
 

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import html
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -21,21 +21,13 @@ _ERRORS = 5  # of an upload that are shown
 
 @dataclass
 class Context:
-    """One browser window.
-
-    Attributes:
-        chosen: The image that the tabs work on, shared by them.
-        on_choice: Is called with each newly chosen image.
-        on_open: Tab → what is called when it is opened again.
-        open_tab: Opens a tab by its name.
-        is_open: Whether a tab is the one that is seen.
-    """
+    """One browser window."""
 
     service: Service
     session: Session
-    open_tab: Callable[[str], Any] = lambda _name: None
-    is_open: Callable[[str], bool] = lambda _name: False
-    chosen: StoredFile | None = None
+    open_tab: Callable[[str], Any] = lambda _name: None  # by its name
+    is_open: Callable[[str], bool] = lambda _name: False  # whether it is the one that is seen
+    chosen: StoredFile | None = None  # the image that the tabs work on, shared by them
     on_choice: list[Callable[[StoredFile], Any]] = field(default_factory=list)
     on_open: dict[str, Callable[[], Any]] = field(default_factory=dict)
 
@@ -181,6 +173,33 @@ def columns() -> tuple[ui.element, ui.element]:
     """Divide a tab: returns the place of its controls, and that of its results, below on a narrow screen."""
     with ui.element("div").classes("nv-split"):
         return ui.element("div").classes("nv-side"), ui.element("div").classes("nv-main")
+
+
+def select(label: str, options: Sequence[str] | Mapping[str, str]) -> ui.select:
+    """Show a choice, of which the first is taken."""
+    values = options if isinstance(options, Mapping) else list(options)
+    shown = ui.select(values, value=next(iter(options), None), label=label)
+    return shown.props("outlined dense").classes("w-full")
+
+
+def name_field(
+    text: str, labels: Sequence[str], add: Callable[[str], Any], button: str, value: str = ""
+) -> tuple[ui.input, ui.button]:
+    """Show a field for a character's name, and a button that adds something under it, as the Enter key does."""
+    with ui.row().classes("items-center gap-2"):
+        name = ui.input(text, value=value, autocomplete=list(labels)).props("dense outlined")
+        name.on("keydown.enter", lambda: add(str(name.value or "")))
+        press = ui.button(button, icon="person_add", on_click=lambda: add(str(name.value or ""))).props("no-caps")
+    return name, press
+
+
+def slider(text: str, low: float, high: float, step: float, value: float | None = None) -> ui.slider:
+    """Show a slider under its text and value."""
+    with ui.column().classes("w-full gap-0"):
+        label = ui.label().classes("text-sm")
+        shown = ui.slider(min=low, max=high, step=step, value=low if value is None else value)
+        label.bind_text_from(shown, "value", lambda number: f"{text}: {number:g}")
+    return shown.props(f'aria-label="{html.escape(text)}"')
 
 
 def pressable(element: ui.element, press: Callable[[], Any], label: str = "") -> ui.element:

@@ -66,15 +66,10 @@ class _Request:
 
 @dataclass
 class Engine:
-    """The process with the models, seen from the process of the page. All methods belong to one event loop.
+    """The process with the models, seen from the process of the page. All methods belong to one event loop."""
 
-    Args:
-        settings: Passed to ``Models`` in the process.
-        most: Requests that may wait or run at a time.
-    """
-
-    settings: Mapping[str, Any]
-    most: int = 32
+    settings: Mapping[str, Any]  # of ``Models`` in the process
+    most: int = 32  # requests that may wait or run at a time
     _requests: dict[int, _Request] = field(default_factory=dict)
     _numbers: Any = field(default_factory=count)
     _process: "subprocess.Popen[bytes] | None" = None
@@ -112,18 +107,14 @@ class Engine:
 
         Raises:
             BusyError: If too many requests are waiting.
-            InputError: As the task raises it.
             LostError: If the process ended meanwhile.
+            NarutoVisionError: As the task raises it.
         """
         _, answer = self._ask("call", task, arguments, None)
         return await answer
 
     def job(self, task: str, watch: Watch, /, **arguments: Any) -> "tuple[int, asyncio.Future[Any]]":
-        """Queue a function of ``ui.tasks`` that reports its steps; returns its number and its future result.
-
-        Raises:
-            BusyError: If too many requests are waiting.
-        """
+        """Queue a function of ``ui.tasks`` that reports its steps, or BusyError; returns its number and future."""
         return self._ask("job", task, arguments, watch)
 
     def _ask(

@@ -52,13 +52,10 @@ HEADERS: _Headers = [
 class Guard:
     """ASGI middleware around the whole application.
 
-    Args:
-        app: The application.
-        service: Whose sessions the cookies are.
-        hosts: Values of the Host header that are served, without the port; a page of another name that points here
-            (DNS rebinding) gets nothing. With a password, so is every numeric address, which no other site can have.
-        password: Asked for by HTTP basic authentication, under any user name, until there is a session; "" asks for
-            none.
+    ``hosts`` are the values of the Host header that are served, without the port; a page of another name that points
+    here (DNS rebinding) gets nothing. With a password, so is every numeric address, which no other site can have. The
+    ``password`` is asked for by HTTP basic authentication, under any user name, until there is a session; "" asks for
+    none.
     """
 
     def __init__(self, app: "ASGIApp", service: Service, hosts: Iterable[str], password: str = "") -> None:

@@ -32,13 +32,7 @@ _OPEN = 4  # of any other kind
 
 
 class Recent(OrderedDict[Any, T]):
-    """The values that were used last; older ones are dropped.
-
-    Args:
-        most: Values that are kept.
-        size: Size of a value.
-        room: Sizes of all of them; the newest is kept in any case.
-    """
+    """The values that were used last: at most ``most``, whose sizes have ``room`` together; the newest in any case."""
 
     def __init__(self, most: int, size: Callable[[T], int] = lambda _: 0, room: int = 0) -> None:
         super().__init__()
@@ -57,11 +51,8 @@ class Recent(OrderedDict[Any, T]):
 class Models:
     """The analyzers, promptable models and prompt sessions of the web application.
 
-    Args:
-        presets: Name → a folder that ``naruto_vision.load`` opens.
-        weights: Names of the promptable models that may be opened; the first is the default.
-        store: URI of the vector store of videos.
-        notes: File of the numbers of segmented images, for monitoring; "" notes none.
+    ``presets``, ``weights`` and ``store`` are those of ``UiConfig``; ``notes`` is a file of numbers for monitoring, or
+    "".
     """
 
     def __init__(self, presets: Mapping[str, str], weights: tuple[str, ...], store: str, notes: str = "") -> None:

@@ -6,17 +6,23 @@ from fastapi import Request
 from nicegui import ui
 
 from naruto_vision.ui.context import Context, JobBar
-from naruto_vision.ui.pages import automatic, gallery, monitoring, prompts, scene, search, video
+from naruto_vision.ui.pages.automatic import AutomaticTab
+from naruto_vision.ui.pages.gallery import GalleryTab
+from naruto_vision.ui.pages.monitoring import MonitoringTab
+from naruto_vision.ui.pages.prompts import PromptsTab
+from naruto_vision.ui.pages.scene import SceneTab
+from naruto_vision.ui.pages.search import SearchTab
+from naruto_vision.ui.pages.video import VideoTab
 from naruto_vision.ui.service import ENDED, Job, Service, Session
 
-TABS: Mapping[str, tuple[str, Callable[[Context], None]]] = {
-    "Scene": ("groups", scene.build),
-    "Search": ("image_search", search.build),
-    "Prompts": ("touch_app", prompts.build),
-    "Automatic": ("auto_awesome", automatic.build),
-    "Video": ("movie", video.build),
-    "Gallery": ("photo_library", gallery.build),
-    "Monitoring": ("insights", monitoring.build),
+TABS: Mapping[str, tuple[str, Callable[[Context], object]]] = {
+    "Scene": ("groups", SceneTab),
+    "Search": ("image_search", SearchTab),
+    "Prompts": ("touch_app", PromptsTab),
+    "Automatic": ("auto_awesome", AutomaticTab),
+    "Video": ("movie", VideoTab),
+    "Gallery": ("photo_library", GalleryTab),
+    "Monitoring": ("insights", MonitoringTab),
 }
 """Name of a tab → its icon, and what builds it."""
 

@@ -53,27 +53,16 @@ State: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class StoredFile:
-    """An image or a video that a session may use.
+    """An image or a video that a session may use."""
 
-    Args:
-        id: Random; what the page and the API name it by.
-        name: Cleaned name of the user's file, for display and for names of results.
-        kind: Image or video.
-        path: Where it is.
-        width: Of the upright image or frame in pixels.
-        height: The same.
-        view: Token of its copy for a browser; "" for a video.
-        frames: Of a video; 0 for an image.
-    """
-
-    id: str
-    name: str
+    id: str  # random; what the page and the API name it by
+    name: str  # cleaned, for display and for names of results
     kind: Kind
     path: Path
-    width: int = 0
+    width: int = 0  # of the upright image or frame in pixels
     height: int = 0
-    view: str = ""
-    frames: int = 0
+    view: str = ""  # token of its copy for a browser; "" for a video
+    frames: int = 0  # of a video
 
     @property
     def zoom(self) -> float:
@@ -83,13 +72,7 @@ class StoredFile:
 
 @dataclass
 class Job:
-    """Something long that a session started.
-
-    Attributes:
-        news: What the steps have reported, in their order.
-        result: What the task returned; None until it is done.
-        fault: Why it has no result; ``error`` is its text.
-    """
+    """Something long that a session started."""
 
     id: str
     title: str
@@ -98,9 +81,9 @@ class Job:
     done: int = 0
     total: int = 0
     error: str = ""
-    news: list[Any] = field(default_factory=list)
-    result: Any = None
-    fault: NarutoVisionError | None = None
+    news: list[Any] = field(default_factory=list)  # what the steps have reported, in their order
+    result: Any = None  # what the task returned; None until it is done
+    fault: NarutoVisionError | None = None  # why it has no result; ``error`` is its text
     started: float = 0.0
     number: int = -1
     finished: asyncio.Event = field(default_factory=asyncio.Event)
@@ -128,17 +111,7 @@ class Job:
 
 
 class Session:
-    """What one user has: files, jobs, prompts. Everything is deleted with it.
-
-    Args:
-        key: Random secret; the cookie's value.
-        folder: Its own temporary folder.
-
-    Attributes:
-        kept: Suspect labels that the user keeps: preset, id and label.
-        queries: Searches of videos: the query in words, how many moments it found, and its arguments.
-        bank: URI of the store of its own videos.
-    """
+    """What one user has: files, jobs, prompts. Everything is deleted with it; ``key`` is the cookie's value."""
 
     def __init__(self, key: str, folder: Path) -> None:
         self.key, self.folder = key, folder
@@ -148,10 +121,10 @@ class Session:
         self.operations: dict[str, list[tuple[str, tuple[Any, ...]]]] = {}
         self.locks: dict[str, asyncio.Lock] = {}
         self.uses: dict[str, Mapping[str, Any]] = {}
-        self.kept: set[tuple[str, int, str]] = set()
-        self.queries: list[tuple[str, int, dict[str, Any]]] = []
+        self.kept: set[tuple[str, int, str]] = set()  # suspect labels that the user keeps: preset, id and label
+        self.queries: list[tuple[str, int, dict[str, Any]]] = []  # of videos: in words, moments, arguments
         self.bytes, self.arriving, self.closed = 0, 0, False
-        self.bank = f"faiss:{folder / 'videos'}"
+        self.bank = f"faiss:{folder / 'videos'}"  # of its own videos
         self.used = time.monotonic()
         self._tokens: dict[Path, str] = {}
 
@@ -305,11 +278,7 @@ class Service:
     # files
 
     async def store(self, session: Session, name: str, chunks: AsyncIterator[bytes]) -> StoredFile:
-        """Store an uploaded image or video.
-
-        Raises:
-            InputError: If it is too large, there are too many, or it cannot be read.
-        """
+        """Store an uploaded image or video; InputError if it is too large or cannot be read, or there are too many."""
         limits = self.config.limits
         if len(session.files) + session.arriving >= limits.files:
             msg = f"upload: this session has {limits.files} files, which is the most; close the browser to start again"
@@ -391,11 +360,7 @@ class Service:
     # jobs
 
     def start(self, session: Session, title: str, task: str, out: Path | None = None, /, **arguments: Any) -> Job:
-        """Queue a task of the process with the models; its results go to ``out``, which it gets as ``out``.
-
-        Raises:
-            BusyError: If too many requests are waiting.
-        """
+        """Queue a task of the process with the models, or raise BusyError; ``out`` is where its results go."""
         limits = self.config.limits
         if session.busy >= limits.session_waiting:
             msg = f"busy: {limits.session_waiting} jobs of this session are waiting; try again when one has ended"
@@ -495,7 +460,8 @@ class Service:
         out = None
         if settings.check().keep_as:
             out = self.config.out / folder_name(settings.keep_as)
-            if (out / "run.json").exists():
+            open_jobs = (job for each in self.sessions.values() for job in each.jobs.values() if not job.over)
+            if (out / "run.json").exists() or out in {job.out for job in open_jobs}:
                 msg = f"keep as {settings.keep_as}: there are results of that name; choose another"
                 raise InputError(msg)
         scenes = scene_names(files)
@@ -518,18 +484,16 @@ class Service:
 
     async def prompt(self, session: Session, file: StoredFile, weights: str, preset: str, *new: Any) -> dict[str, Any]:
         """Apply operations to the prompts of an image; those that cannot be applied leave no trace."""
+        most = self.config.limits.operations
         async with session.locks.setdefault(file.id, asyncio.Lock()):  # of two at once, one would be lost
-            return await self._prompt(session, file, weights, preset, *new)
-
-    async def _prompt(self, session: Session, file: StoredFile, weights: str, preset: str, *new: Any) -> dict[str, Any]:
-        asked = [*session.operations.get(file.id, []), *new]
-        if len(asked) > self.config.limits.operations:
-            msg = f"prompts: an image takes {self.config.limits.operations} changes; upload it again to start over"
-            raise InputError(msg)
-        arguments = self.prompt_arguments(session, file, weights) | {"operations": asked, "preset": preset}
-        found = await self.call(session, "prompts.apply", **arguments)
-        session.operations[file.id] = asked
-        session.uses[file.id] = found["use"]
+            asked = [*session.operations.get(file.id, []), *new]
+            if len(asked) > most:
+                msg = f"prompts: an image takes {most} changes; upload it again to start over"
+                raise InputError(msg)
+            arguments = self.prompt_arguments(session, file, weights) | {"operations": asked, "preset": preset}
+            found = await self.call(session, "prompts.apply", **arguments)
+            session.operations[file.id] = asked
+            session.uses[file.id] = found["use"]
         return dict(found)
 
     async def save_prompts(self, session: Session, file: StoredFile, weights: str) -> Job:

@@ -10,8 +10,8 @@ from nicegui.events import MouseEventArguments
 from naruto_vision.io.text import quantity
 from naruto_vision.prompting.presets import packaged_presets
 from naruto_vision.prompting.report import REPORT
-from naruto_vision.ui.context import Context, JobBar, columns, pressable, table
-from naruto_vision.ui.pages.drawing import name_tag, outlines, screen_pixel, stage_style
+from naruto_vision.ui.context import Context, JobBar, columns, pressable, select, table
+from naruto_vision.ui.pages.drawing import layer, name_tag, outlines, point_mark, screen_pixel, stage_style
 from naruto_vision.ui.service import Job, StoredFile
 from naruto_vision.ui.settings import (
     AutomaticSettings,
@@ -32,12 +32,9 @@ _MODES = {
 _IMAGES = ("_visualization.jpg", "_visualization.png", "_contours_debug.png")
 
 
-def build(context: Context) -> None:
-    """Build the tab."""
-    _Automatic(context)
+class AutomaticTab:
+    """The tab, built where it is opened."""
 
-
-class _Automatic:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.file: StoredFile | None = None
@@ -79,18 +76,18 @@ class _Automatic:
             with ui.column().classes("w-full gap-2") as box:
                 builders[name]()
             box.bind_visibility_from(self.mode, "value", value=name)
-        self.weights = _select("Segmentation model", list(service.config.weights))
+        self.weights = select("Segmentation model", list(service.config.weights))
         self.describe = ui.switch("Describe the regions in words", value=True)
         self.run = ui.button("Find the regions", icon="auto_awesome", on_click=self.start)
         self.run.props("no-caps").classes("w-full").set_enabled(False)
 
     def _saliency(self) -> None:
         presets = packaged_presets()
-        self.preset = _select("Preset", list(presets))
+        self.preset = select("Preset", list(presets))
         self.num_objects = _number("Objects at most", 1, 100)
         self.threshold = _number("Least saliency, 0 to 1", 0, 1, step=0.05)
         self.min_salient = _number("Smallest object in pixels", 0, 10_000_000)
-        self.prompt_type = _select("Prompt by", ["box", "point"])
+        self.prompt_type = select("Prompt by", ["box", "point"])
 
         def fill() -> None:
             preset = presets[str(self.preset.value)]
@@ -102,14 +99,14 @@ class _Automatic:
 
     def _sweep(self) -> None:
         own = SweepSettings()
-        self.rule = _select(
+        self.rule = select(
             "Points that a mask covers",
             {"skip": "are skipped", "subtract": "are skipped, masks never overlap", "overlap_tolerance": "are asked"},
         )
         with ui.row().classes("w-full no-wrap gap-2"):
             self.columns = _number("Columns", 1, 64, own.columns)
             self.rows = _number("Rows", 1, 64, own.rows)
-        self.order = _select("Order", {"area": "contours by area, then the grid", "centre": "from the centre out",
+        self.order = select("Order", {"area": "contours by area, then the grid", "centre": "from the centre out",
                                        "iou": "by estimated IoU"})  # fmt: skip
         self.min_swept = _number("Smallest mask in pixels", 1, 10_000_000, own.min_area)
         self.iou = _number("Least estimated IoU, 0 to 1", 0, 1, own.predicted_iou, step=0.05)
@@ -133,7 +130,7 @@ class _Automatic:
 
     def _exemplar(self) -> None:
         service, own = self.context.service, ExemplarSettings()
-        self.gallery = _select("Gallery", list(service.presets))
+        self.gallery = select("Gallery", list(service.presets))
         self.labels = ui.input("Labels, separated by commas (none: all)").props("outlined dense").classes("w-full")
         self.exemplar_similarity = _number("Least similarity, 0 to 1", 0, 1, own.similarity, step=0.05)
         self.exemplar_objects = _number("Prompts at most", 1, 100, own.num_objects)
@@ -222,8 +219,11 @@ class _Automatic:
         kind = "nv-mask" if self._adds else "nv-region"  # masks let clicks through, to the points of a sweep
         places = (each.get("point") or (each["bbox"][0] + 3 * unit, each["bbox"][1] + 26 * unit) for each in regions)
         names = [name_tag(each["tag"], *place) for each, place in zip(regions, places, strict=True)]
-        shapes = outlines(regions, self.chosen, kind) + "".join(names) + _marks(shown, unit)
-        self.image.set_content(f'<g transform="scale({1 / file.zoom})" style="--nv-unit:{unit:.3f}px">{shapes}</g>')
+        marks = (
+            point_mark(x, y, unit) + name_tag(str(number), x + 7 * unit, y - 7 * unit)
+            for number, (x, y) in enumerate(shown, start=1)
+        )
+        self.image.set_content(layer(file, "".join([outlines(regions, self.chosen, kind), *names, *marks])))
         self.asked.clear()
         with self.asked:
             for index, (x, y) in enumerate(shown):
@@ -354,11 +354,6 @@ class _Automatic:
                 self.context.downloads(job)
 
 
-def _select(label: str, options: list[str] | dict[str, str]) -> ui.select:
-    first = next(iter(options), None)
-    return ui.select(options, value=first, label=label).props("outlined dense").classes("w-full")
-
-
 def _number(label: str, low: float, high: float, value: float | None = None, *, step: float = 1) -> ui.number:
     precision = 0 if step == 1 else 2
     box = ui.number(label, value=value, min=low, max=high, step=step, precision=precision)
@@ -371,12 +366,3 @@ def _whole(box: ui.number) -> int:
 
 def _real(box: ui.number) -> float:
     return float(box.value or 0.0)
-
-
-def _marks(points: list[tuple[int, int]], unit: float) -> str:
-    radius = 7 * unit
-    return "".join(
-        f'<circle class="nv-point" cx="{x}" cy="{y}" r="{radius:.2f}" fill="#1fa34a" stroke="#fff" '
-        f'stroke-width="{radius / 3:.2f}"/><text class="nv-label" x="{x + radius}" y="{y - radius}">{number}</text>'
-        for number, (x, y) in enumerate(points, start=1)
-    )

@@ -6,6 +6,8 @@ from typing import Any
 
 from naruto_vision.ui.service import StoredFile
 
+GREEN = "#1fa34a"  # of points on an object
+
 
 def stage_style(file: StoredFile, beside: int = 170) -> str:
     """Return the style of an element that shows a whole image; ``beside`` is the height of what is above it."""
@@ -27,6 +29,17 @@ def outlines(regions: Sequence[Mapping[str, Any]], chosen: int | None, kind: str
             f'fill="{each["colour"]}" stroke="{each["colour"]}"/>'
         )
     return "".join(parts)
+
+
+def layer(file: StoredFile, shapes: str) -> str:
+    """Place shapes, in pixels of an image, over its copy for a browser."""
+    return f'<g transform="scale({1 / file.zoom})" style="--nv-unit:{screen_pixel(file):.3f}px">{shapes}</g>'
+
+
+def point_mark(x: float, y: float, unit: float, colour: str = GREEN) -> str:
+    """Mark a point; ``unit`` is the size of a pixel of the screen."""
+    place = f'cx="{x}" cy="{y}" r="{6 * unit:.2f}" stroke-width="{2 * unit:.2f}"'
+    return f'<circle class="nv-point" {place} fill="{colour}" stroke="#fff"/>'
 
 
 def name_tag(text: str, x: float, y: float) -> str:

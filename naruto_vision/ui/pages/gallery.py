@@ -11,7 +11,7 @@ from naruto_vision.errors import NarutoVisionError
 from naruto_vision.gallery.content import from_ranges, line_counts
 from naruto_vision.gallery.info import Listing
 from naruto_vision.io.text import quantity
-from naruto_vision.ui.context import Context, JobBar, pressable, tile
+from naruto_vision.ui.context import Context, JobBar, name_field, pressable, select, tile
 from naruto_vision.ui.service import Job, StoredFile
 
 _PAGE = 60  # tiles at a time
@@ -21,12 +21,9 @@ _WATCH = 3.0  # seconds between two looks for changes by others
 PEOPLE, SUSPECTS, UNKNOWN = "People", "Suspects", "Unknown regions"
 
 
-def build(context: Context) -> None:
-    """Build the tab."""
-    _Gallery(context)
+class GalleryTab:
+    """The tab, built where it is opened."""
 
-
-class _Gallery:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.listing: Listing | None = None
@@ -40,9 +37,8 @@ class _Gallery:
                 self._adding()
             with ui.element("div").classes("nv-main"):
                 with ui.row().classes("items-center gap-3 w-full"):
-                    presets = list(context.service.presets)
-                    self.preset = ui.select(presets, value=presets[0] if presets else None, label="Gallery")
-                    self.preset.props("outlined dense").classes("min-w-40").on_value_change(self._other)
+                    self.preset = select("Gallery", list(context.service.presets)).classes("min-w-40", remove="w-full")
+                    self.preset.on_value_change(self._other)
                     self.kind = ui.toggle([PEOPLE, SUSPECTS, UNKNOWN], value=PEOPLE, on_change=self._turn)
                     self.kind.props('no-caps unelevated dense padding="4px 12px"')
                 self.stale = ui.label().classes("nv-card")
@@ -329,7 +325,7 @@ class _Gallery:
 class _Suspects:
     """Pairs of images: a suspect, and its nearest entry of the likelier label."""
 
-    def __init__(self, gallery: _Gallery) -> None:
+    def __init__(self, gallery: GalleryTab) -> None:
         self.gallery, self.context = gallery, gallery.context
         self.job: Job | None = None
         with gallery.view:
@@ -392,7 +388,7 @@ class _Suspects:
 class _Unknown:
     """Groups of unknown regions of past runs, each of which can be given a name."""
 
-    def __init__(self, gallery: _Gallery) -> None:
+    def __init__(self, gallery: GalleryTab) -> None:
         self.gallery, self.context = gallery, gallery.context
         self.job: Job | None = None
         runs = list(self.context.service.past_runs(self.context.session))
@@ -446,16 +442,14 @@ class _Unknown:
 class _Group:
     """The images of one group, those of which that are selected are added under a name."""
 
-    def __init__(self, gallery: _Gallery, group: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, gallery: GalleryTab, group: Sequence[Mapping[str, Any]]) -> None:
         self.gallery, self.group = gallery, group
         self.off: set[int] = set()
         labels = list(gallery.listing.labels) if gallery.listing is not None else []
         best = max(group, key=lambda crop: crop["score"])
         with ui.element("div").classes(f"nv-card {'nv-span' if len(group) > 2 else ''}") as self.card:
             with ui.row().classes("items-center gap-2 mb-2"):
-                self.name = ui.input("This is", autocomplete=labels).props("outlined dense")
-                self.name.on("keydown.enter", self.add)
-                self.button = ui.button(icon="person_add", on_click=self.add).props("no-caps")
+                _, self.button = name_field("This is", labels, self.add, "")
                 ui.label(f"most like {best['label']}, {best['score']:.3f}").classes("nv-muted")
             with ui.element("div").classes("nv-grid nv-crops"):
                 for number, crop in enumerate(group):
@@ -476,10 +470,10 @@ class _Group:
         self.button.set_text(f"Add {count} to the gallery")
         self.button.set_enabled(bool(count))
 
-    async def add(self) -> None:
-        """Add the selected images under the name."""
+    async def add(self, label: str) -> None:
+        """Add the selected images under a name."""
         files = [(crop["name"], crop["path"]) for number, crop in enumerate(self.group) if number not in self.off]
-        if files and await self.gallery.edit("add", files=files, crops=True, label=str(self.name.value or "")):
+        if files and await self.gallery.edit("add", files=files, crops=True, label=label):
             take_away(self.card)
             await self.gallery.changed()
 

@@ -8,12 +8,9 @@ from nicegui import ui
 from naruto_vision.ui.context import Context, table
 
 
-def build(context: Context) -> None:
-    """Build the tab."""
-    _Monitoring(context)
+class MonitoringTab:
+    """The tab, built where it is opened."""
 
-
-class _Monitoring:
     def __init__(self, context: Context) -> None:
         self.context = context
         with ui.row().classes("w-full items-center gap-3"):

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 from nicegui import ui
 from nicegui.events import KeyboardModifiers, KeyEventArguments, MouseEventArguments
 
-from naruto_vision.ui.context import Context, columns, pressable
-from naruto_vision.ui.pages.drawing import outlined_image, screen_pixel, stage_style
+from naruto_vision.ui.context import Context, columns, name_field, pressable, select
+from naruto_vision.ui.pages.drawing import GREEN, layer, outlined_image, point_mark, screen_pixel, stage_style
 from naruto_vision.ui.service import StoredFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_GREEN, _RED, _CHOSEN, _OTHERS = "#1fa34a", "#d32f2f", "#e0541b", "#3b82c4"
+_RED, _CHOSEN, _OTHERS = "#d32f2f", "#e0541b", "#3b82c4"
 _CLICK = 5.0  # pixels of the screen's image that a pointer may move during a click
 _KEYS = (
     ("click", "a point on the object"),
@@ -35,12 +35,9 @@ _OPERATIONS: "Mapping[str, tuple[str, tuple[Any, ...]]]" = {
 }
 
 
-def build(context: Context) -> None:
-    """Build the tab."""
-    _Prompts(context)
+class PromptsTab:
+    """The tab, built where it is opened."""
 
-
-class _Prompts:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.file: StoredFile | None = None
@@ -69,11 +66,9 @@ class _Prompts:
 
     def _controls(self) -> None:
         service = self.context.service
-        self.weights = ui.select(list(service.config.weights), value=service.config.weights[0], label="Model")
-        self.preset = ui.select({"": "no names", **{name: name for name in service.presets}}, value="",
-                                label="Who is it? Gallery")  # fmt: skip
-        for each in (self.weights, self.preset):
-            each.props("outlined dense").classes("w-full").on_value_change(self.update)
+        self.weights = select("Segmentation model", service.config.weights).on_value_change(self.update)
+        names = {"": "no names", **{name: name for name in service.presets}}
+        self.preset = select("Who is it? Gallery", names).on_value_change(self.update)
         self.positive = ui.toggle({True: "on the object", False: "background"}, value=True).props(
             'no-caps spread aria-label="what a click means"'
         )
@@ -120,15 +115,9 @@ class _Prompts:
         self.title.set_text(f"{file.name}, {file.width} x {file.height}")
         await self.update()
 
-    @property
-    def _scale(self) -> float:
-        """Pixels of the image for each pixel of the shown image."""
-        return 1.0 if self.file is None else self.file.zoom
-
     async def _mouse(self, event: MouseEventArguments) -> None:
-        scale = self._scale
-        x, y = event.image_x * scale, event.image_y * scale
-        self.at = (x, y)
+        scale = 1.0 if self.file is None else self.file.zoom
+        x, y = self.at = event.image_x * scale, event.image_y * scale
         match event.type:
             case "mousedown" if event.button == 0:
                 self.drag = (self._point_at(x, y) or "box", x, y)
@@ -152,8 +141,7 @@ class _Prompts:
 
     @property
     def _unit(self) -> float:
-        file = self.file
-        return 1.0 if file is None else screen_pixel(file)
+        return 1.0 if self.file is None else screen_pixel(self.file)
 
     async def _dropped(self, x: float, y: float, *, positive: bool) -> None:
         if self.drag is None or self.file is None:
@@ -283,10 +271,7 @@ class _Prompts:
                 )
                 ui.label(who["why"]).classes("nv-muted")
                 labels = list(self.context.service.gallery(str(self.preset.value)).labels)
-                with ui.row().classes("items-center gap-2"):
-                    label = ui.input("Enrol it as", value=who["label"], autocomplete=labels).props("dense outlined")
-                    button = ui.button("Enrol", icon="person_add", on_click=lambda: self.enrol(str(label.value)))
-                    button.props("no-caps")
+                name_field("Enrol it as", labels, self.enrol, "Enrol", who["label"])
 
     def _draw(self) -> None:
         if self.file is None:
@@ -302,7 +287,7 @@ class _Prompts:
         if self.cursor is not None:
             (x, y), arm = self.cursor, 12 * self._unit
             shapes.append(f'<path class="nv-cursor" d="M{x - arm} {y}H{x + arm}M{x} {y - arm}V{y + arm}"/>')
-        self.image.set_content(f'<g transform="scale({1 / self._scale})">{"".join(shapes)}</g>')
+        self.image.set_content(layer(self.file, "".join(shapes)))
 
     async def save(self) -> None:
         """Write the files that ``naruto-vision segment`` writes, and show them."""
@@ -343,8 +328,5 @@ def _marks(box: tuple[float, ...] | None, points: list[tuple[float, float, bool]
     if box is not None:
         (left, right), (top, bottom) = sorted((box[0], box[2])), sorted((box[1], box[3]))
         size = f'x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"'
-        shapes.append(f'<rect class="nv-box" {size} stroke="{_GREEN}"/>')
-    for x, y, positive in points:
-        place = f'cx="{x}" cy="{y}" r="{6 * unit:.2f}" stroke-width="{2 * unit:.2f}"'
-        shapes.append(f'<circle class="nv-point" {place} fill="{_GREEN if positive else _RED}" stroke="#fff"/>')
-    return shapes
+        shapes.append(f'<rect class="nv-box" {size} stroke="{GREEN}"/>')
+    return shapes + [point_mark(x, y, unit, GREEN if positive else _RED) for x, y, positive in points]

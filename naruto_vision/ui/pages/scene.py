@@ -7,8 +7,8 @@ from typing import Any
 from nicegui import ui
 
 from naruto_vision.io.inputs import is_movie
-from naruto_vision.ui.context import Context, JobBar, columns, pressable, table, tile
-from naruto_vision.ui.pages.drawing import name_tag, outlined_image, outlines, screen_pixel, stage_style
+from naruto_vision.ui.context import Context, JobBar, columns, name_field, pressable, select, slider, table, tile
+from naruto_vision.ui.pages.drawing import layer, name_tag, outlined_image, outlines, screen_pixel, stage_style
 from naruto_vision.ui.service import NO_GALLERY, Job, StoredFile, scene_names
 from naruto_vision.ui.settings import BACKGROUNDS, SceneSettings, read_settings
 
@@ -16,12 +16,9 @@ _EXAMPLES = 6
 _MAPS = ("evidence in this region", "evidence in the nearest entry")
 
 
-def build(context: Context) -> None:
-    """Build the tab."""
-    _Scene(context)
+class SceneTab:
+    """The tab, built where it is opened."""
 
-
-class _Scene:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.files: list[StoredFile] = []
@@ -45,19 +42,18 @@ class _Scene:
         self._show_hint()
 
     def _controls(self) -> None:
-        presets, weights = list(self.context.service.presets), list(self.context.service.config.weights)
-        self.preset = ui.select(presets, value=presets[0] if presets else None, label="Gallery").props("outlined dense")
-        self.preset.classes("w-full").on_value_change(self._fill)
+        self.preset = select("Gallery", list(self.context.service.presets)).on_value_change(self._fill)
+        weights = self.context.service.config.weights
         ui.timer(0.1, self._fill, once=True)
         with ui.expansion("Settings", icon="tune").classes("w-full"):
             self.controls: dict[str, Any] = {
-                "top_k": _slider("Different characters at most (0: all regions)", 0, 5, 1),
+                "top_k": slider("Different characters at most (0: all regions)", 0, 5, 1),
                 "prefer_different_label": ui.switch("Prefer different names"),
-                "max_masks": _slider("Regions at most", 1, 16, 1),
+                "max_masks": slider("Regions at most", 1, 16, 1),
                 "min_area": ui.number("Smallest mask in pixels", min=0, precision=0),
-                "expand": _slider("Grow boxes by", 0, 0.3, 0.01),
-                "min_ratio": _slider("Smallest box (of the image)", 0, 0.2, 0.01),
-                "max_ratio": _slider("Largest box (of the image)", 0.2, 1, 0.05),
+                "expand": slider("Grow boxes by", 0, 0.3, 0.01),
+                "min_ratio": slider("Smallest box (of the image)", 0, 0.2, 0.01),
+                "max_ratio": slider("Largest box (of the image)", 0.2, 1, 0.05),
                 "background": ui.select(list(BACKGROUNDS), label="Around a region"),
                 "backend": ui.select(["auto", "exact", "faiss"], label="Gallery search"),
                 "weights": ui.select({None: "as in the gallery's settings", **{name: name for name in weights}},
@@ -120,7 +116,7 @@ class _Scene:
             chosen = {name: control.value for name, control in self.controls.items()}
             chosen |= {name: int(chosen[name] or 0) for name in ("top_k", "max_masks", "min_area")}  # come as floats
             values |= {name: value for name, value in chosen.items() if value != getattr(self.filled, name)}
-        return read_settings(values, SceneSettings).check()  # type: ignore[no-any-return]  # of the given type
+        return read_settings(values).check()
 
     async def add(self, files: list[StoredFile]) -> None:
         """Take images, show them, and start at once."""
@@ -222,8 +218,8 @@ class _Scene:
         visible = [each for each in regions if each["shown"] and each["index"] not in self.hidden]
         file = self.scenes[self.scene]
         unit = screen_pixel(file)
-        shapes = _shapes(visible, self.region, unit)
-        self.image.set_content(f'<g transform="scale({1 / file.zoom})" style="--nv-unit:{unit:.3f}px">{shapes}</g>')
+        names = (name_tag(each["name"], each["box"][0] + 3 * unit, each["box"][1] + 26 * unit) for each in visible)
+        self.image.set_content(layer(file, outlines(visible, self.region) + "".join(names)))
         self.chips.clear()
         with self.chips:
             for each in (each for each in regions if each["shown"]):
@@ -271,12 +267,8 @@ class _Scene:
                 for row, thumbnail in zip(each["neighbours"], found["neighbours"], strict=True):
                     tile(thumbnail, f"{row['label']}  {row['score']:.3f}", row["path"])
             maps = ui.element("div").classes("nv-grid mt-2")
-            with ui.row().classes("items-center gap-2 mt-2"):
-                labels = list(context.service.gallery(self.gallery).labels)
-                name = ui.input("This is", autocomplete=labels).props("dense outlined")
-                name.on("keydown.enter", lambda: self.enrol(file, each["box"], str(name.value or "")))
-                button = ui.button("Add to the gallery", icon="person_add").props("no-caps outline")
-                button.on_click(lambda: self.enrol(file, each["box"], str(name.value or "")))
+            labels = list(context.service.gallery(self.gallery).labels)
+            name_field("This is", labels, lambda name: self.enrol(file, each["box"], name), "Add to the gallery")
         if self.job is None:
             return
         drawn = await context.attempt(
@@ -309,25 +301,11 @@ class _Scene:
             ui.notify(text, type="positive")
 
 
-def _slider(text: str, low: float, high: float, step: float) -> ui.slider:
-    with ui.column().classes("w-full gap-0"):
-        label = ui.label().classes("text-sm")
-        slider = ui.slider(min=low, max=high, step=step, value=low).props(f'aria-label="{text}"')
-        label.bind_text_from(slider, "value", lambda number: f"{text}: {number:g}")
-    return slider
-
-
 def _names(news: Mapping[str, Any]) -> str:
     shown = [each["name"] for each in news["regions"] if each["shown"]]
     known = sorted({name for name in shown if name != "unknown"})
     parts = known + ([f"{shown.count('unknown')} unknown"] if "unknown" in shown else [])
     return ", ".join(parts) or "no characters found"
-
-
-def _shapes(regions: list[Mapping[str, Any]], chosen: int | None, unit: float) -> str:
-    """Draw regions with their names; ``unit`` is about the size of a pixel of the screen."""
-    names = (name_tag(each["name"], each["box"][0] + 3 * unit, each["box"][1] + 26 * unit) for each in regions)
-    return outlines(regions, chosen) + "".join(names)
 
 
 def _image(address: str, news: Mapping[str, Any]) -> str:

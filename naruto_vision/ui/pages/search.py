@@ -6,36 +6,27 @@ from typing import Any
 from nicegui import ui
 
 from naruto_vision.errors import InputError
-from naruto_vision.ui.context import Context, tile
+from naruto_vision.ui.context import Context, columns, select, slider, tile
 from naruto_vision.ui.service import StoredFile
 
 
-def build(context: Context) -> None:
-    """Build the tab."""
-    _Search(context)
+class SearchTab:
+    """The tab, built where it is opened."""
 
-
-class _Search:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.asked = 0
-        with ui.element("div").classes("nv-split"):
-            with ui.element("div").classes("nv-side"):
-                presets = list(context.service.presets)
-                self.preset = ui.select(presets, value=presets[0] if presets else None, label="Gallery")
-                self.preset.props("outlined dense").classes("w-full")
-                with ui.row().classes("w-full no-wrap items-center gap-1"):
-                    self.text = ui.input("Search by text").props("outlined dense clearable").classes("grow")
-                    self.text.on("keydown.enter", self.by_text)
-                    ui.button(icon="search", on_click=self.by_text).props('flat round dense aria-label="search"')
-                context.inputs(self.add)
-                self.again = ui.button(icon="image_search", on_click=self.by_image).props("no-caps outline")
-                self.again.classes("w-full")
-                with ui.column().classes("w-full gap-0"):
-                    label = ui.label().classes("text-sm")
-                    self.k = ui.slider(min=1, max=20, step=1, value=8).props('aria-label="entries to show"')
-                    label.bind_text_from(self.k, "value", lambda number: f"Entries to show: {number:g}")
-            self.main = ui.element("div").classes("nv-main")
+        side, self.main = columns()
+        with side:
+            self.preset = select("Gallery", list(context.service.presets))
+            with ui.row().classes("w-full no-wrap items-center gap-1"):
+                self.text = ui.input("Search by text").props("outlined dense clearable").classes("grow")
+                self.text.on("keydown.enter", self.by_text)
+                ui.button(icon="search", on_click=self.by_text).props('flat round dense aria-label="search"')
+            context.inputs(self.add)
+            self.again = ui.button(icon="image_search", on_click=self.by_image).props("no-caps outline")
+            self.again.classes("w-full")
+            self.k = slider("Entries to show", 1, 20, 1, value=8)
         with self.main:
             try:
                 context.service.gallery_folder(str(self.preset.value or ""))

@@ -9,18 +9,15 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from naruto_vision.errors import InputError
-from naruto_vision.ui.context import Context, JobBar, columns, pressable
+from naruto_vision.ui.context import Context, JobBar, columns, pressable, select
 from naruto_vision.ui.service import Job, StoredFile
 
 _LANES = 12  # videos on the timeline and among the best frames
 
 
-def build(context: Context) -> None:
-    """Build the tab."""
-    _Video(context)
+class VideoTab:
+    """The tab, built where it is opened."""
 
-
-class _Video:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.image: StoredFile | None = None
@@ -53,12 +50,8 @@ class _Video:
             self.context.inputs(self._take)
             self.shown = ui.column().classes("w-full")
         with ui.expansion("By a character", icon="person").classes("w-full"):
-            presets = list(service.presets)
-            self.preset = ui.select(presets, value=presets[0] if presets else None, label="Gallery")
-            self.character = ui.select({"": "none"}, value="", label="Character")
-            for each in (self.preset, self.character):
-                each.props("outlined dense").classes("w-full")
-            self.preset.on_value_change(self._labels)
+            self.preset = select("Gallery", list(service.presets)).on_value_change(self._labels)
+            self.character = select("Character", {"": "none"})
             self._labels()
         self.top_k = ui.number("Moments at most", value=20, min=1, max=200, precision=0).props("outlined dense")
         self.top_k.classes("w-full")

@@ -3,7 +3,6 @@
 import copy
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,25 +62,11 @@ def segment(
     describe: bool,
     out: str,
 ) -> dict[str, Any]:
-    """Segment an image and describe its regions; writes what ``segment`` and then ``describe`` write.
+    """Segment an image and describe its regions; writes what ``segment`` and ``describe`` write, returns ``run.json``.
 
-    Args:
-        models: What is open.
-        step: Gets ``prompts`` (how many were answered), then ``regions`` with outlines and metrics, then
-            ``description`` with the ``index`` of its region, one after the other, and the ``relations`` at last.
-        path: The image.
-        name: Its name in the results.
-        weights: Name of the promptable model.
-        settings: How regions are found.
-        gallery: Folder of the gallery of exemplars; "" for other settings.
-        describe: Whether the regions are described.
-        out: Folder of the results.
-
-    Returns:
-        ``run.json`` of the results.
-
-    Raises:
-        InputError: If the image cannot be used.
+    ``step`` gets ``prompts`` (how many were answered), then ``regions`` with outlines and metrics, then ``description``
+    with the ``index`` of its region, one after the other, and the ``relations`` at last. ``gallery`` is the folder of
+    that of the exemplars.
     """
     asked, expected = 0, _prompts(settings)
 
@@ -107,7 +92,11 @@ def segment(
     steps = expected + len(record["regions"]) * describe
     step(expected, steps, region_news(record) | {"milliseconds": times})
     if describe and record["regions"]:
-        _describe(models, partial(_after, step, expected), name, Path(path), Path(out), len(record["regions"]))
+
+        def after(done: int, total: int, news: Any) -> None:  # noqa: ANN401 - passed on
+            step(expected + done, expected + total, news)
+
+        _describe(models, after, name, Path(path), Path(out), len(record["regions"]))
     return run
 
 
@@ -120,10 +109,6 @@ def _prompts(settings: AutomaticSettings) -> int:
             return settings.columns * settings.rows + len(settings.points)
         case _:
             return settings.num_objects or 1
-
-
-def _after(step: Watch, before: int, done: int, total: int, news: Any = None) -> None:  # noqa: ANN401 - passed on
-    step(before + done, before + total, news)
 
 
 def _watched(model: PromptableModel, pause: Callable[[int], None]) -> PromptableModel:

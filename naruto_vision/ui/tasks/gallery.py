@@ -83,21 +83,7 @@ def _name(label: str) -> str:
 def add(
     models: Models, *, preset: str, files: Sequence[tuple[str, str]], label: str, crops: bool = False
 ) -> dict[str, Any]:
-    """Add images to the gallery under a label, each by its one region where the gallery was enrolled so.
-
-    Args:
-        models: What is open.
-        preset: Which gallery.
-        files: Name and path of each image.
-        label: Of all of them.
-        crops: Whether they are crops of regions, which are added as they are.
-
-    Returns:
-        The facts of the ledger's new line, and how many were in the gallery ``already``.
-
-    Raises:
-        InputError: If an image is in the gallery under another label, or nothing is new.
-    """
+    """Add images, each a name and a path, under a label, as the gallery's were enrolled, or as they are (``crops``)."""
     analyzer = models.analyzer(preset)
     read = [(name, read_image(path)) for name, path in files]
     if not crops:
@@ -125,11 +111,8 @@ def add_region(models: Models, *, preset: str, path: str, name: str, box: Sequen
 def enrol_images(models: Models, preset: str, images: Sequence[tuple[ImageArray, str]], label: str) -> dict[str, Any]:
     """Write images (H, W, 3), uint8, with their stems into a gallery's folder, and add them under a label.
 
-    Returns:
-        The facts of the ledger's new line, the ``label``, and how many were in the gallery ``already``.
-
-    Raises:
-        InputError: If an image is in the gallery under another label, nothing is new, or the gallery has no folder.
+    Returns the facts of the ledger's new line, the ``label``, and how many were in the gallery ``already``. InputError
+    if an image is in the gallery under another label, nothing is new, or the gallery has no folder.
     """
     label = _name(label)
     analyzer = models.analyzer(preset)
@@ -166,15 +149,8 @@ def enrol_images(models: Models, preset: str, images: Sequence[tuple[ImageArray,
 def suspects(models: Models, step: Watch, *, preset: str, out: str) -> dict[str, Any]:  # noqa: ARG001 - every job has out
     """Find entries whose label the other entries contradict, as ``naruto-vision gallery suspects`` does.
 
-    Args:
-        models: What is open.
-        step: Is called at the start and at the end.
-        preset: Which gallery.
-        out: Not used.
-
-    Returns:
-        How many entries were compared, and the suspects, the likeliest first: id, path, label and ``rival`` with the
-        probability of each, the ``nearest`` entry of the rival with its cosine, and both thumbnails.
+    Returns how many entries were compared, and the suspects, the likeliest first: id, path, label and ``rival`` with
+    the probability of each, the ``nearest`` entry of the rival with its cosine, and both thumbnails.
     """
     gallery = models.analyzer(preset).gallery
     step(0, 2, None)
@@ -200,23 +176,14 @@ def suspects(models: Models, step: Watch, *, preset: str, out: str) -> dict[str,
 def unknown(
     models: Models, step: Watch, *, preset: str, folders: Sequence[tuple[str, str]], alike: float | None, out: str
 ) -> dict[str, Any]:  # fmt: skip
-    """Group the unknown regions of past runs by their likeness.
+    """Group the unknown regions of past runs, given by name and folder, the newest last, by their likeness.
 
     The crops that the runs have written are embedded with the gallery's encoder. Those that the gallery names by now
     are left out. The others are clustered by average linkage: two groups are joined while the mean cosine of their
-    crops is at least ``alike``.
+    crops is at least ``alike``; None takes ``alike_from`` of the gallery. ``step`` gets how many crops are embedded.
 
-    Args:
-        models: What is open.
-        step: Gets how many crops are embedded.
-        preset: Which gallery.
-        folders: Name and folder of each run, the newest last.
-        alike: Cosine from which groups are joined; None takes ``alike_from`` of the gallery.
-        out: Not used.
-
-    Returns:
-        ``seen`` crops, those ``named`` by now, ``alike``, and the groups, the largest first: for each crop its path, a
-        caption, the label that is most like it with the score, and its thumbnail.
+    Returns ``seen`` crops, those ``named`` by now, ``alike``, and the groups, the largest first: for each crop its
+    path, a caption, the label that is most like it with the score, and its thumbnail.
     """
     del out
     analyzer = models.analyzer(preset)

@@ -14,22 +14,13 @@ from naruto_vision.ui.models import Models
 def summary(models: Models, *, uses: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Sum up all results since the start of the server.
 
-    Args:
-        models: Have noted the numbers of each segmented image.
-        uses: How each prompt session was used, as the values of ``SessionUse``.
-
-    Returns:
-        ``summary`` and ``alerts`` of ``Monitor``, the ``limits`` of the alerts, and the number of ``images``.
+    ``uses`` are the values of a ``SessionUse`` for each prompt session. Returns ``summary`` and ``alerts`` of
+    ``Monitor``, the ``limits`` of the alerts, and the number of ``images``.
     """
     monitor = Monitor(sessions=[use for each in uses if (use := SessionUse(**each)).predictions])
-    images = 0
-    if models.notes and Path(models.notes).is_file():
-        for line in read_json_lines(Path(models.notes), dict[str, Any]):
-            monitor.add(line, line["ms"])
-            images += 1
-    return {
-        "images": images,
-        "summary": monitor.summary(),
-        "alerts": monitor.alerts(),
-        "limits": asdict(monitor.limits),
-    }
+    images, notes = 0, Path(models.notes)
+    for line in read_json_lines(notes, dict[str, Any]) if notes.is_file() else ():
+        monitor.add(line, line["ms"])
+        images += 1
+    numbers = {"summary": monitor.summary(), "alerts": monitor.alerts(), "limits": asdict(monitor.limits)}
+    return {"images": images, **numbers}

@@ -47,11 +47,7 @@ class _Applied:
 
 
 def _session(models: Models, key: str, path: str, weights: str, operations: Sequence[Operation]) -> PromptSession:
-    """Return the session of a key with all operations applied; one that was dropped is made again.
-
-    Raises:
-        InputError: If an operation cannot be applied; then it and those behind it are not.
-    """
+    """Return the session of a key with all operations applied, or InputError; one that was dropped is made again."""
     held: _Applied | None = models.prompts.get(key)
     if held is None or held.weights != weights:
         session = PromptSession(read_image(path), models.promptable(weights))
@@ -75,16 +71,8 @@ def apply(
 ) -> dict[str, Any]:
     """Apply operations to the prompts of an image, and predict its masks.
 
-    Args:
-        models: What is open.
-        key: Of the prompt session; its image is embedded once.
-        path: The image.
-        weights: Name of the promptable model.
-        operations: All of this session, of which those at the end are new.
-        preset: Whose gallery names the masks; "" names none.
-
-    Returns:
-        Points, box, the masks with outlines and metrics, which one is chosen, warnings and times.
+    ``operations`` are all of this session, of which those at the end are new; the gallery of ``preset`` names the
+    masks. Returns points, box, the masks with outlines and metrics, which one is chosen, warnings and times.
     """
     session = _session(models, key, path, weights, operations)
     state, found = session.state, None

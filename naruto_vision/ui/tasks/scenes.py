@@ -29,11 +29,7 @@ _GREY = (128, 128, 128)  # of unknown regions
 
 
 def view(models: Models, path: str, to: str) -> tuple[int, int]:  # noqa: ARG001 - every task takes the models
-    """Write an image as a browser shows it, at most 1600 pixels a side; returns its own width and height.
-
-    Raises:
-        BadImageError: If it cannot be read as an image.
-    """
+    """Write an image as a browser shows it, at most 1600 pixels a side; returns its own width and height."""
     image = read_image(path)
     Path(to).write_bytes(encode_image(shrink(image, VIEW), Path(to).suffix))
     return image.shape[1], image.shape[0]
@@ -47,18 +43,9 @@ def controls(models: Models, *, preset: str) -> SceneSettings:
 def analyze(
     models: Models, step: Watch, *, preset: str, files: Sequence[tuple[str, str]], out: str, settings: SceneSettings
 ) -> dict[str, Any]:
-    """Name the characters of scenes, and write the files that ``naruto-vision predict`` writes.
+    """Name the characters of scenes, given by name and path; writes what ``predict`` writes, and returns ``run.json``.
 
-    Args:
-        models: What is open.
-        step: Gets each scene: its regions with outlines, names and evidence, or why it cannot be used.
-        preset: Which gallery and configuration.
-        files: Name and path of each scene.
-        out: Folder of the results.
-        settings: The controls of a scene.
-
-    Returns:
-        ``run.json`` of the results.
+    ``step`` gets each scene: its regions with outlines, names and evidence, or why it cannot be used.
     """
     analyzer = models.analyzer(preset, settings)
     names = [name for name, _ in files]

@@ -7,11 +7,7 @@ from naruto_vision.ui.tasks.scenes import entry_thumbnail
 
 
 def search(models: Models, *, preset: str, text: str, path: str, k: int) -> dict[str, Any]:
-    """Search a gallery by a text or an image, as ``naruto-vision search`` does.
-
-    Returns:
-        The JSON values of the query, its sentence, and the thumbnails of its neighbours as JPEG.
-    """
+    """Search a gallery by a text or an image: returns JSON values, a sentence, and thumbnails of the neighbours."""
     analyzer = models.analyzer(preset)
     found = analyzer.search(path or None, text=text, k=k)
     gallery = analyzer.gallery

@@ -32,11 +32,7 @@ _SUFFIXES = {".mp4", ".webm"}  # what all browsers play
 
 
 def check(models: Models, *, path: str) -> dict[str, Any]:  # noqa: ARG001 - every task takes the models
-    """Open a video, in a process that is ended if its decoder stalls; returns its frames, width and height.
-
-    Raises:
-        BadVideoError: If it cannot be read as a video.
-    """
+    """Open a video, in a process that is ended if its decoder stalls; returns its frames, width and height."""
     reader = IsolatedVideoReader(path, stall=_STALL)
     reader.close()
     return {"frames": reader.info.frames, "width": reader.info.width, "height": reader.info.height}
@@ -81,19 +77,10 @@ def _encoder(models: Models, collections: Sequence[Collection]) -> Encoder:
 def index(
     models: Models, step: Watch, *, uploaded: Sequence[str], others: Sequence[str], frames: int, own: str, out: str
 ) -> dict[str, Any]:  # fmt: skip
-    """Index videos.
+    """Index videos: the uploaded ones into the session's own store (a URI), others into the server's store.
 
-    Args:
-        models: What is open.
-        step: Gets the frames that were passed.
-        uploaded: Paths of videos of the session, which go to its own store.
-        others: Paths of videos of the server's folders, which go to the server's store.
-        frames: How many frames all of them have.
-        own: URI of the session's store.
-        out: Unused, as the results are in the stores.
-
-    Returns:
-        The entries of each video by the name that users see, which were there before, and what could not be read.
+    ``step`` gets how many of all ``frames`` were passed. Returns the entries of each video by the name that users see,
+    which were there before, and what could not be read.
     """
     del out
     with _collections(models, own) as found:
@@ -131,21 +118,10 @@ def search(
     top_k: int = 20,
     history: str = "",
 ) -> dict[str, Any]:
-    """Find moments in the indexed videos, as ``naruto-vision video search`` does.
+    """Find moments in the indexed videos, named as ``banks`` does, as ``naruto-vision video search`` does.
 
-    Args:
-        models: What is open.
-        own: URI of the session's store.
-        text: Query text; "" for none.
-        path: Query image; "" for none.
-        character: A label of the gallery; "" for none.
-        gallery: Folder of the gallery that has the character.
-        videos: Which videos, by the names of ``banks``; none are all.
-        top_k: Most moments.
-        history: File in which the query is noted; "" notes none.
-
-    Returns:
-        The JSON values of ``FoundMoments``, and its sentence.
+    ``path`` is an image, ``gallery`` the folder of the gallery that has the character, ``history`` a file in which the
+    query is noted. Returns the JSON values of ``FoundMoments``, and its sentence.
     """
     with _collections(models, own) as found:
         moments = _find(models, found, text, path, character, gallery, videos, top_k)
@@ -181,15 +157,10 @@ def _find(
 
 
 def thumbnails(models: Models, step: Watch, *, own: str, frames: Mapping[str, Sequence[int]], out: str) -> None:
-    """Write thumbnails of frames.
+    """Write thumbnails of frames, given by their numbers for each video.
 
-    Args:
-        models: What is open.
-        step: Gets for each video, after its frames, its length in seconds, whether browsers play it, its path, and the
-            file of each frame; or ``error`` if it can no longer be read.
-        own: URI of the session's store.
-        frames: Video → numbers of its frames.
-        out: Folder of the thumbnails.
+    ``step`` gets for each video, after its frames, its length in seconds, whether browsers play it, its path, and the
+    file of each frame; or ``error`` if it can no longer be read.
     """
     with _collections(models, own) as found:
         sources = {name: str(found[name].note.get("source")) for name in frames if name in found}
@@ -216,17 +187,7 @@ def _plays(info: VideoInfo) -> bool:
 
 
 def clip(models: Models, step: Watch, *, own: str, video: str, start: float, end: float, out: str) -> str:
-    """Cut a part out of a video, encoded so that browsers play it; returns the path of the file.
-
-    Args:
-        models: What is open.
-        step: Is called when it begins and ends.
-        own: URI of the session's store.
-        video: The video's name, as ``banks`` lists it.
-        start: Seconds.
-        end: Seconds; at most two minutes after the start.
-        out: Folder of the file.
-    """
+    """Cut at most two minutes out of a video, encoded so that browsers play it; returns the path of the file."""
     step(0, 1, None)
     with _collections(models, own) as found:
         if video not in found:
@@ -238,18 +199,7 @@ def clip(models: Models, step: Watch, *, own: str, video: str, start: float, end
 
 
 def export(models: Models, step: Watch, *, own: str, out: str, **query: Any) -> str:
-    """Write the files of a search, with clips, as ``naruto-vision video search --clips`` does.
-
-    Args:
-        models: What is open.
-        step: Is called when the search begins, and when writing files begins.
-        own: URI of the session's store.
-        out: Folder in which the folder of the search is made.
-        query: As in ``search``: text, path, character, gallery, videos, top_k.
-
-    Returns:
-        The folder of the files.
-    """
+    """Write the files of a search, of arguments as in ``search``, with clips; returns the folder of the files."""
     step(0, 2, None)
     with _collections(models, own) as found:
         moments = _find(models, found, **query)
