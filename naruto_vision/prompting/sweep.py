@@ -316,13 +316,16 @@ class SweepSegmenter(Segmenter):
         )
 
     @torch.no_grad()
-    def order_stability(self, image: ImageArray, orders: int = 5, seed: int = 0) -> OrderStability:
+    def order_stability(
+        self, image: ImageArray, orders: int = 5, seed: int = 0, embedding: SceneEmbedding | None = None
+    ) -> OrderStability:
         """Measure how much the result depends on the order of the points; every point is decoded once for all orders.
 
         Args:
             image: Shape (H, W, 3), uint8, RGB, upright.
             orders: Number of random orders.
             seed: Seed of these orders.
+            embedding: Image-encoder output for the image, from ``embed_all``; None computes it.
 
         Raises:
             InputError: If ``orders`` is below 1.
@@ -332,7 +335,7 @@ class SweepSegmenter(Segmenter):
             raise InputError(msg)
         found = self.points.find(image)
         candidates, _ = self._all_points(image, found, ())
-        decoder = _Decoder(self, self.model.embed(image), found.size, candidates)
+        decoder = _Decoder(self, embedding or self.model.embed(image), found.size, candidates)
         usual, rng = self._ordered(decoder, found), np.random.default_rng(seed)
         results = []
         for order in [usual, *(rng.permutation(usual).tolist() for _ in range(orders))]:

@@ -59,7 +59,8 @@ class SweepMode(SegmentMode):
         each = spent / max(1, swept.asked)
         facts = sweep_facts(swept)
         if self.orders:
-            facts["order_stability"] = stability = self.segmenter.order_stability(image, self.orders).as_json()
+            found = self.segmenter.order_stability(image, self.orders, embedding=embedding)
+            facts["order_stability"] = stability = found.as_json()
         _LOG.info(
             "%s: %d regions of %d points in %.0f ms, %.1f ms a point, on %s; %.1f %% of the image is covered",
             name or "image",

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import html
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -175,10 +175,9 @@ def columns() -> tuple[ui.element, ui.element]:
         return ui.element("div").classes("nv-side"), ui.element("div").classes("nv-main")
 
 
-def select(label: str, options: Sequence[str] | Mapping[str, str]) -> ui.select:
+def select(label: str, options: list[str] | dict[str, str]) -> ui.select:
     """Show a choice, of which the first is taken."""
-    values = options if isinstance(options, Mapping) else list(options)
-    shown = ui.select(values, value=next(iter(options), None), label=label)
+    shown = ui.select(options, value=next(iter(options), None), label=label)
     return shown.props("outlined dense").classes("w-full")
 
 

@@ -1,10 +1,12 @@
 """Regions learnt from boxes: from labelled scenes to the regions that predict names."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaged_models import tiny_clip
 from PIL import Image
 
 import naruto_vision as nv
@@ -25,16 +27,24 @@ def _scenes(folder: Path, count: int) -> None:
     (folder / "gt.json").write_text(json.dumps(truth))
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    _scenes(tmp_path / "scenes", 10)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make scenes, and a gallery of two colours."""
+    root = tmp_path_factory.mktemp("made")
+    _scenes(root / "scenes", 10)
     for label, colour in (("red", (200, 40, 40)), ("blue", (40, 40, 200))):
-        (tmp_path / "cast" / label).mkdir(parents=True)
+        (root / "cast" / label).mkdir(parents=True)
         for k in range(3):
-            Image.fromarray(np.full((24, 24 + k, 3), colour, np.uint8)).save(tmp_path / "cast" / label / f"{k}.png")
-    enrol = ["--data.root=cast", "--encoder=tiny-clip", "--data.num_workers=0"]
-    assert main(["fit", "--config=gallery.yaml", *enrol, *QUIET]) == 0
+            Image.fromarray(np.full((24, 24 + k, 3), colour, np.uint8)).save(root / "cast" / label / f"{k}.png")
+    nv.enrol(root / "cast", tiny_clip(), root / "runs" / "gallery")
+    return root
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in a copy."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.usefixtures("here")

@@ -58,7 +58,7 @@ def _outputs(out: Path) -> dict[str, bytes]:
     return {name: (out / name).read_bytes() for name in names}
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_resumed_run_has_the_files_of_an_uninterrupted_one(made: Path, tmp_path: Path, workers: int) -> None:
     clip = str(made / "clip.mp4")
     whole = _predict(made, tmp_path / "whole", clip, workers=workers)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from benchmarks.stock import official_state, random_sam2
+from packaged_models import tiny_clip
 from PIL import Image
 
 import naruto_vision as nv
@@ -28,7 +29,7 @@ FREE = ["--model.segmenter.init_args.predicted_iou=0", "--model.segmenter.init_a
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a gallery of two colours, one scene, and a file of SAM 2.1."""
     monkeypatch.chdir(tmp_path)
-    encoder = nv.ClipEncoder("tiny-clip").eval()
+    encoder = tiny_clip()
     images = [np.full((32, 32, 3), colour, dtype=np.uint8) for colour in ((200, 30, 30), (30, 30, 200))]
     rows = [nv.GalleryRow("red.png", "red"), nv.GalleryRow("blue.png", "blue")]
     note = {"encoder": dict(encoder.recipe)}
@@ -66,13 +67,11 @@ def test_predict_takes_masks_of_sam2_by_option_and_by_yaml() -> None:
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("name", ["sam2.1_hiera_base_plus", "models/sam2.1_hiera_base_plus.pt"])
-def test_absent_weights_are_refused_with_the_command_that_downloads_them(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["predict", "a.png", f"--mask-weights={name}", *QUIET]) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.endswith("no such weights file; run: naruto-vision weights download sam2.1_hiera_base_plus")
+def test_absent_weights_are_refused_with_the_command_that_downloads_them(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("sam2.1_hiera_base_plus", "models/sam2.1_hiera_base_plus.pt"):
+        assert main(["predict", "a.png", f"--mask-weights={name}", *QUIET]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.endswith("no such weights file; run: naruto-vision weights download sam2.1_hiera_base_plus")
 
 
 @pytest.mark.usefixtures("here")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packaged_models import tiny_clip
 from PIL import Image
 
 import naruto_vision as nv
@@ -35,7 +36,7 @@ def test_predict_sweeps_where_a_config_says_so(tmp_path: Path, monkeypatch: pyte
         (tmp_path / "cast" / label).mkdir(parents=True)
         for k in range(2):
             Image.fromarray(np.full((24, 24 + k, 3), colour, np.uint8)).save(tmp_path / "cast" / label / f"{k}.png")
-    nv.enrol("cast", nv.ClipEncoder("tiny-clip"), "runs/gallery")
+    nv.enrol("cast", tiny_clip(), "runs/gallery")
     image = np.zeros((72, 96, 3), np.uint8)
     image[10:60, 20:50] = (200, 40, 40)
     Image.fromarray(image).save(tmp_path / "scene.png")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from nicegui import ui
 from nicegui.events import KeyboardModifiers, KeyEventArguments, MouseEventArguments
 
+from naruto_vision.errors import NarutoVisionError
 from naruto_vision.ui.context import Context, columns, name_field, pressable, select
 from naruto_vision.ui.pages.drawing import GREEN, layer, outlined_image, point_mark, screen_pixel, stage_style
 from naruto_vision.ui.service import StoredFile
@@ -66,7 +67,7 @@ class PromptsTab:
 
     def _controls(self) -> None:
         service = self.context.service
-        self.weights = select("Segmentation model", service.config.weights).on_value_change(self.update)
+        self.weights = select("Segmentation model", list(service.config.weights)).on_value_change(self.update)
         names = {"": "no names", **{name: name for name in service.presets}}
         self.preset = select("Who is it? Gallery", names).on_value_change(self.update)
         self.positive = ui.toggle({True: "on the object", False: "background"}, value=True).props(
@@ -167,9 +168,8 @@ class PromptsTab:
             arguments = self.context.service.prompt_arguments(self.context.session, self.file, str(self.weights.value))
             point = (x, y, bool(self.positive.value))
             found = await self.context.service.call(self.context.session, "prompts.hover", **arguments, point=point)
-        except Exception:
-            self.hovered = ""
-            raise
+        except NarutoVisionError:  # a preview fails as the prompts would, which a click says
+            found = {"path": ""}
         finally:
             self.asking = False
         if file is self.file:

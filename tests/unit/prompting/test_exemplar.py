@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from packaged_models import tiny_sam
 
 import naruto_vision as nv
 from naruto_vision.cli.main import main
@@ -22,7 +23,7 @@ from naruto_vision.prompting.exemplar import (
 )
 from naruto_vision.records import ImageArray, Mask
 
-SAM = nv.SamModel(weights="tiny-sam").eval()
+SAM = tiny_sam()
 LITE0 = nv.TimmEncoder().eval()
 RED, BLUE = (190, 40, 40), (40, 60, 190)
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from packaged_models import tiny_sam
 from torch import Tensor
 
 import naruto_vision as nv
@@ -190,7 +191,7 @@ def test_refining_asks_again_with_the_chosen_mask(session: PromptSession, model:
 def test_real_masks_are_refined_and_differ() -> None:
     image = np.full((48, 64, 3), 240, np.uint8)
     image[10:40, 20:45] = (200, 60, 40)
-    session = nv.PromptSession(image, nv.SamModel(weights="tiny-sam").eval())
+    session = nv.PromptSession(image, tiny_sam())
     session.set_box(20, 10, 44, 39)
     first = session.predict()
     second = session.refine()

@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 from numpy.typing import NDArray
+from packaged_models import tiny_sam
 from timm.layers import set_fused_attn
 from timm.utils import AttentionExtract
 
@@ -23,7 +24,7 @@ from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.scene import draw_scene
 
 VIT = "test_vit.r160_in1k"  # timm's own smallest transformer, patches of 16 pixels
-SAM = nv.SamModel(weights="tiny-sam").eval()
+SAM = tiny_sam()
 LITE0 = nv.SaliencyPrompter()
 
 

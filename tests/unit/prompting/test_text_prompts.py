@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from packaged_models import tiny_sam
 
 import naruto_vision as nv
 from naruto_vision.cli.main import main
@@ -19,7 +20,7 @@ from naruto_vision.synthetic.attributes import read_cast
 from naruto_vision.synthetic.captions import aliases
 from naruto_vision.synthetic.scene import draw_scene
 
-SAM = nv.SamModel(weights="tiny-sam").eval()
+SAM = tiny_sam()
 CLIP = nv.ClipEncoder("tiny-clip").eval()
 TEXTS = ["a red cat", "a dog"]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.stock import stock_generator, stock_regions
+from packaged_models import tiny_sam
 from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes, is_box_near_crop_edge
 from torch import Tensor
 
@@ -23,7 +24,7 @@ ALL = RegionFilter(min_area=0, max_masks=None)
 
 @pytest.fixture(scope="module")
 def model() -> SamModel:
-    return SamModel("tiny-sam", weights="tiny-sam")
+    return tiny_sam()
 
 
 @pytest.fixture(scope="module")

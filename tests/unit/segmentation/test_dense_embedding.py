@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from packaged_models import tiny_sam
 
 import naruto_vision as nv
 from naruto_vision.encoders.dense import dense_vectors
@@ -63,7 +64,7 @@ def test_an_analyzer_takes_either_and_says_which() -> None:
     vectors = nv.embed_images(encoder, [image[:31, :31], image[10:40, 20:60]]).numpy()
     rows = [nv.GalleryRow("a.png", "a"), nv.GalleryRow("b.png", "b")]
     gallery = nv.Gallery.build(vectors, rows, fingerprint=encoder.fingerprint)
-    segmenter = nv.Segmenter(nv.GridPrompter(2), nv.SamModel(weights="tiny-sam"))
+    segmenter = nv.Segmenter(nv.GridPrompter(2), tiny_sam())
     crops, dense = (nv.SceneAnalyzer(segmenter, encoder, gallery, embedding=how) for how in ("crops", "dense"))
     assert len(dense.identify(image, regions)) == len(crops.identify(image, regions)) == 2
     assert dense.identify(image, regions)[0].score != crops.identify(image, regions)[0].score

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from packaged_models import tiny_sam
 from segment_anything.modeling import Sam
 from torch import Tensor
 
 from naruto_vision.segmentation.fast_decoder import decode_prompts, mask_logits, share_image
 from naruto_vision.segmentation.fast_encoder import attend, encode_image
 from naruto_vision.segmentation.protocol import Prompts
-from naruto_vision.segmentation.sam import SIZES, SamModel, SamSize, build_sam
+from naruto_vision.segmentation.sam import SIZES, SamSize, build_sam
 
 WINDOWED = SamSize(
     width=24, depth=2, heads=3, global_blocks=(1,), window=3, image_size=128, decoder_width=32, decoder_heads=2,
@@ -106,7 +107,7 @@ def test_upscaling_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("batch", [None, 1, 4, 100])
 def test_answers_come_in_order_whatever_the_batch(batch: int | None) -> None:
     torch.manual_seed(1)
-    model = SamModel("tiny-sam", weights="tiny-sam")
+    model = tiny_sam()
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     points = np.random.default_rng(1).uniform(0, 48, (10, 1, 2)).astype(np.float32)
     prompts, embedding = Prompts(points, np.ones((10, 1), np.int64)), model.embed(image)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from packaged_models import tiny_sam
 from torch import Tensor
 
 from naruto_vision.errors import InputError
@@ -70,7 +71,7 @@ def _answers(model: SamModel, image: ImageArray, points: int = 5, batch: int | N
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.usefixtures("any_precision")
 def test_low_precision_gives_float32_near_the_float32_answers(low: Precision, image: ImageArray) -> None:
-    exact = _answers(SamModel(weights="tiny-sam"), image)
+    exact = _answers(tiny_sam(), image)
     found = _answers(SamModel(weights="tiny-sam", precision=low), image)
     assert [each.dtype for each in found] == [torch.float32, torch.int64, torch.float32, torch.float32]
     cosine = torch.nn.functional.cosine_similarity(found[0].flatten(), exact[0].flatten(), dim=0)
@@ -93,7 +94,7 @@ def _both(one: Region, other: Region) -> tuple[Mask, Mask]:
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.usefixtures("any_precision")
 def test_low_precision_finds_the_same_regions(low: Precision, image: ImageArray) -> None:
-    exact = Segmenter(GridPrompter(8), SamModel(weights="tiny-sam"), keep=KEEP)(image)
+    exact = Segmenter(GridPrompter(8), tiny_sam(), keep=KEEP)(image)
     found = Segmenter(GridPrompter(8), SamModel(weights="tiny-sam", precision=low), keep=KEEP)(image)
     assert len(exact) > 0
     for region in exact:
@@ -116,7 +117,7 @@ def test_only_products_are_rounded_and_the_weights_stay() -> None:
 
 
 def test_float32_uses_the_weights_themselves() -> None:
-    model = SamModel(weights="tiny-sam")
+    model = tiny_sam()
     products = model.passes._rounded()
     pairs = zip(model.sam.image_encoder.blocks, products, strict=True)
     assert all(block.attn is one.attention and block.mlp is one.mlp for block, one in pairs)
@@ -159,7 +160,7 @@ def test_a_copied_model_rounds_its_own_weights(image: ImageArray) -> None:
 
 
 def test_autocast_does_not_reach_the_masks(image: ImageArray) -> None:
-    model = SamModel(weights="tiny-sam")
+    model = tiny_sam()
     expected = _answers(model, image)
     with torch.autocast("cpu", torch.bfloat16):
         found = _answers(model, image)
@@ -227,7 +228,7 @@ def test_numbers_that_are_too_large_for_float16_are_told(image: ImageArray) -> N
 
 
 def test_nothing_turns_on_tf32() -> None:
-    SamModel(weights="tiny-sam").embed(np.zeros((32, 32, 3), np.uint8))
+    tiny_sam().embed(np.zeros((32, 32, 3), np.uint8))
     assert not torch.backends.cuda.matmul.allow_tf32
     assert torch.get_float32_matmul_precision() == "highest"
     package = Path(runtime.__file__).parents[1]
@@ -303,7 +304,7 @@ def test_rows_are_filled_up_with_the_first() -> None:
 @pytest.mark.parametrize("which", ["float32", *LOW])
 @pytest.mark.parametrize("compile", ["none", "all"])
 def test_a_gpu_finds_the_regions_of_a_cpu(which: Precision, compile: Compile, image: ImageArray) -> None:
-    exact = Segmenter(GridPrompter(8), SamModel(weights="tiny-sam"), keep=KEEP)(image)
+    exact = Segmenter(GridPrompter(8), tiny_sam(), keep=KEEP)(image)
     model = SamModel(weights="tiny-sam", precision=which, compile=compile).cuda()
     images = [image, np.ascontiguousarray(image[:, ::-1])]
     segmenter = Segmenter(GridPrompter(8), model, keep=KEEP)
@@ -313,7 +314,7 @@ def test_a_gpu_finds_the_regions_of_a_cpu(which: Precision, compile: Compile, im
 
 
 def test_products_in_another_precision_are_copies_a_block() -> None:
-    encoder = SamModel(weights="tiny-sam").sam.image_encoder
+    encoder = tiny_sam().sam.image_encoder
     pixels = torch.randn(1, 3, 256, 256)
     with torch.no_grad():
         exact = encode_image(encoder, pixels)

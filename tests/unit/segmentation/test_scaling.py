@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from packaged_models import tiny_sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from naruto_vision.records import ImageArray, Region
@@ -18,7 +19,7 @@ SIZES = [(48, 64), (64, 33), (7, 90), (64, 64), (30, 31)]
 
 @pytest.fixture(scope="module")
 def model() -> SamModel:
-    return SamModel("tiny-sam", weights="tiny-sam")
+    return tiny_sam()
 
 
 def _images() -> list[ImageArray]:

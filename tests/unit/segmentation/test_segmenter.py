@@ -3,6 +3,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 import torch
+from packaged_models import tiny_sam
 from segment_anything import SamAutomaticMaskGenerator
 from torch import Tensor
 
@@ -186,7 +187,7 @@ def test_many_large_answers_are_brought_to_full_size_in_pieces(monkeypatch: pyte
 
 def test_the_packaged_weights_find_drawn_figures_as_the_stock_generator_does() -> None:
     scene = draw_scene(11, read_cast(config_path("cast.yaml")), size=192, difficulty="easy")
-    model = SamModel("tiny-sam", weights="tiny-sam").eval()
+    model = tiny_sam()
     found = Segmenter(GridPrompter(8), model, keep=ALL)(scene.image)
     bars = model.thresholds
     stock = SamAutomaticMaskGenerator(
