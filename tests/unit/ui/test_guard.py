@@ -25,7 +25,7 @@ from naruto_vision.ui.settings import Limits, UiConfig
 @pytest.fixture
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    limits = Limits(session_bytes=1000, session_waiting=2, jobs=3, sessions=4, receive_seconds=0.2, idle_seconds=100.0)
+    limits = Limits(session_bytes=1000, session_waiting=2, jobs=3, sessions=4, receive_seconds=0.5, idle_seconds=100.0)
     made = Service(UiConfig(limits=limits, presets={"own": tmp_path / "secret place/runs"}))
     yield made
     made.close()
@@ -72,7 +72,7 @@ def test_a_slow_body_is_given_up(service: Service, parts: list[bytes]) -> None:
     left = list(parts)
 
     async def receive() -> dict[str, Any]:
-        await asyncio.sleep(0.03 if left else 60.0)
+        await asyncio.sleep(0.06 if left else 60.0)
         return {"type": "http.request", "body": left.pop(), "more_body": True}
 
     async def send(message: Any) -> None:
@@ -86,7 +86,7 @@ def test_a_slow_body_is_given_up(service: Service, parts: list[bytes]) -> None:
     began = time.monotonic()
     asyncio.run(_guarded(service)(scope, receive, send))
     assert sent[0]["status"] == 408
-    assert time.monotonic() - began < 1.2  # although parts kept on coming
+    assert time.monotonic() - began < 2.5  # although parts kept on coming
 
 
 async def _some(size: int) -> AsyncIterator[bytes]:
