@@ -108,7 +108,7 @@ def test_a_scene_is_named_explained_and_downloaded_as_predict_writes_it(
     page.locator(".nv-region").first.wait_for()
     _status(page, "done")
     page.locator(".nv-region").first.dispatch_event("pointerdown")
-    page.get_by_text("this region").wait_for()
+    page.get_by_text("this region", exact=True).wait_for()
     page.get_by_text("evidence in the nearest entry").wait_for()
     assert page.locator(".nv-card .nv-tile img").count() == 8  # the region, its five nearest images, and two maps
     shown = page.locator(".nv-region").count()
@@ -153,7 +153,7 @@ def test_scene_search_and_prompts_by_keyboard_alone(open_page: OpenPage) -> None
     _status(page, "done")
     _tab_to(page, page.get_by_label("explain region 1"))
     page.keyboard.press("Enter")
-    page.get_by_text("this region").wait_for()
+    page.get_by_text("this region", exact=True).wait_for()
     tabs = page.get_by_role("tab")
     page.keyboard.press("Home")
     _tab_to(page, tabs.filter(has_text="Scene"), 120)
