@@ -57,9 +57,10 @@ class RunCard(Callback):
         known = isinstance(pl_module, Tuner | SceneRetriever)
         if not trainer.is_global_zero or stage not in ("fit", "test") or not known or pl_module.withheld:
             return
-        if isinstance(pl_module, Tuner) and pl_module.figures is not None:
+        if isinstance(pl_module, Tuner):
             out = Path(pl_module.bundle_dir).parent
-            if not withheld(trainer, out / CARD):
+            missing = pl_module.export.epoch >= 0 and not (out / CARD).is_file()  # of a run killed after its last step
+            if (pl_module.figures is not None or missing) and not withheld(trainer, out / CARD):
                 write_card(out, _weights(pl_module, stage), _tuning(trainer, pl_module, data, stage))
         elif isinstance(pl_module, SceneRetriever) and stage == "fit" and store_uri(pl_module.gallery) is None:
             gallery = Gallery.open(pl_module.gallery)

@@ -105,7 +105,10 @@ class ExportBundle(Callback):
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write nothing as long as nothing is trained."""
+        """Write nothing as long as nothing is trained, but what a run that was killed after its last step has not."""
+        trial = self._trial or trial_option(trainer)
+        if self.epoch >= 0 and not trial and isinstance(pl_module, Tuner) and Path(pl_module.bundle_dir).is_dir():
+            return
         self.withheld = "no training step was done (see trainer.max_epochs, trainer.max_steps and --ckpt_path)"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -140,6 +140,7 @@ class ChooseWeights(Checkpoint):
         encoder = ClipEncoder(module.bundle_dir).to(module.device).eval()
         if _KEY in encoder.info:
             module.export.kept = float(encoder.info[_KEY]["alpha"])
+            module.export.figures = _figures(module, test, encoder)
             _LOG.info("%s: unchanged, because no epoch after the last comparison is better", module.bundle_dir)
             return
         tuned = {name: value.clone() for name, value in encoder.clip.state_dict().items()}

@@ -1,5 +1,6 @@
 """Trial runs write nothing over what is there; whole runs do."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ def test_a_part_of_the_data_is_enough_where_nothing_is_yet_and_the_run_can_go_on
     last = str(tmp_path / "checkpoints" / "last.ckpt")
     assert fit(tmp_path, max_epochs=3, limit_train_batches=2, resume=last).global_step == 6
     assert contents(tmp_path)["out/metrics.json"] != before["out/metrics.json"]
+
+
+def test_a_run_that_was_killed_after_its_last_step_is_finished(tmp_path: Path) -> None:
+    fit(tmp_path, max_epochs=1)
+    whole, last = contents(tmp_path), str(tmp_path / "checkpoints" / "last.ckpt")
+    shutil.rmtree(tmp_path / "out")
+    fit(tmp_path, max_epochs=1, resume=last)
+    assert contents(tmp_path) == whole
 
 
 @pytest.mark.parametrize("options", [{"max_epochs": 2}, {"max_steps": 8}, {"max_epochs": 1, "limit_val_batches": 0}])
