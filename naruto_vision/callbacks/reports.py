@@ -136,7 +136,7 @@ class TuningFiles(Callback):
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write the files of a run that is stopped after its first validation, and log how to resume it."""
-        if self.epochs:
+        if self.epochs and getattr(pl_module, "figures", None) is not None:  # not one that is refused at its start
             self._finish(trainer, pl_module)
         last = getattr(trainer.checkpoint_callback, "last_model_path", "")
         stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, not an error
