@@ -44,8 +44,7 @@ def expand_xyxy(box: Box, ratio: float, width: int, height: int) -> Box:
     A ratio of 0.18 makes the box 18 % wider and taller before clipping.
     """
     if ratio < 0:
-        msg = f"expand ratio: expected at least 0, found {ratio}"
-        raise ValueError(msg)
+        raise ValueError(f"expand ratio: expected at least 0, found {ratio}")
     x1, y1, x2, y2 = box
     dx, dy = round((x2 - x1 + 1) * ratio / 2), round((y2 - y1 + 1) * ratio / 2)
     return max(0, x1 - dx), max(0, y1 - dy), min(width - 1, x2 + dx), min(height - 1, y2 + dy)
@@ -102,8 +101,7 @@ def fill_holes(mask: Mask) -> Mask:
 def common_box(boxes: Sequence[Box]) -> Box:
     """Find the smallest box that contains all given boxes."""
     if not boxes:
-        msg = "common_box: expected at least one box, found none"
-        raise ValueError(msg)
+        raise ValueError("common_box: expected at least one box, found none")
     x1, y1, x2, y2 = zip(*boxes, strict=True)
     return min(x1), min(y1), max(x2), max(y2)
 
@@ -174,15 +172,13 @@ def rle_from_polygons(polygons: object, height: int, width: int) -> dict[str, An
     except (TypeError, ValueError):
         corners = []
     if not corners or min(map(len, corners)) < 3 or not all(np.isfinite(one).all() for one in corners):
-        msg = f"polygons: expected lists of three or more points x, y, found {str(polygons)[:40]}"
-        raise ValueError(msg)
+        raise ValueError(f"polygons: expected lists of three or more points x, y, found {str(polygons)[:40]}")
     around = sum(float(np.abs(np.diff(one, axis=0, append=one[:1])).max(axis=1).sum()) for one in corners)
     if around > _MAX_OUTLINE or not 0 < height * width <= MAX_PIXELS:  # pycocotools takes memory for the whole outline
-        msg = (
+        raise ValueError(
             f"polygons: expected an image of up to {MAX_PIXELS} pixels and outlines of at most {_MAX_OUTLINE}, found "
             f"{height}x{width} and {around:.0f}"
         )
-        raise ValueError(msg)
     runs = coco.merge(coco.frPyObjects([one.ravel().tolist() for one in corners], height, width))
     return {"size": [height, width], "counts": runs["counts"].decode("ascii")}
 
@@ -205,17 +201,14 @@ def _checked_runs(record: Mapping[str, Any]) -> tuple[int, int, NDArray[np.int64
     """Return height, width and run lengths of a record; ValueError unless they fill an image of a size that is read."""
     size = record.get("size")
     if not (isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, int) and n >= 0 for n in size)):
-        msg = f"run-length mask: expected size [height, width], found {size!r}"
-        raise ValueError(msg)
+        raise ValueError(f"run-length mask: expected size [height, width], found {size!r}")
     height, width = size
     if height * width > MAX_PIXELS:
-        msg = f"run-length mask: expected at most {MAX_PIXELS} pixels, found {height}x{width}"
-        raise ValueError(msg)
+        raise ValueError(f"run-length mask: expected at most {MAX_PIXELS} pixels, found {height}x{width}")
     runs = _runs(record.get("counts"))
     total = sum(runs.tolist())
     if total != height * width or min(runs, default=0) < 0:
-        msg = f"run-length mask: expected runs that fill {height}x{width} pixels, found a sum of {total}"
-        raise ValueError(msg)
+        raise ValueError(f"run-length mask: expected runs that fill {height}x{width} pixels, found a sum of {total}")
     return height, width, runs
 
 
@@ -258,8 +251,7 @@ def _runs(counts: object) -> NDArray[np.int64]:
         return numbers
     if isinstance(counts, Sequence) and all(isinstance(run, int) and abs(run) < 1 << 60 for run in counts):
         return np.asarray(counts, dtype=np.int64)
-    msg = f"run-length mask: expected counts as text or whole numbers, found {type(counts).__name__}"
-    raise ValueError(msg)
+    raise ValueError(f"run-length mask: expected counts as text or whole numbers, found {type(counts).__name__}")
 
 
 def _uncompress(text: str) -> NDArray[np.int64]:
@@ -270,8 +262,7 @@ def _uncompress(text: str) -> NDArray[np.int64]:
     lengths = ends - starts + 1
     whole = len(digits) == 0 or (digits.min() >= 0 and digits.max() < 64 and lengths.sum() == len(digits))
     if not whole or lengths.max(initial=0) > 12:  # longer ones do not fit into 64 bits
-        msg = f"run-length mask: counts {text[:24]!r} are not COCO's compressed form"
-        raise ValueError(msg)
+        raise ValueError(f"run-length mask: counts {text[:24]!r} are not COCO's compressed form")
     if not len(ends):
         return np.zeros(0, np.int64)
     shifts = 5 * (np.arange(len(digits)) - np.repeat(starts, lengths))

@@ -100,8 +100,5 @@ def evaluate(
     found = {one.prediction.scene: labelled_boxes(one.prediction, named=False) for one in results}
     if not objects.keys() & found.keys():
         raise FormatError(truth, "scenes of the results", f"{list(objects)[:1]}, not {list(found)[:1]}")
-    drawn = {
-        one.prediction.scene: [labelled_boxes(one.prediction, named=True)[index] for index in one.shown]
-        for one in results
-    }
+    drawn = {one.prediction.scene: labelled_boxes(one.prediction, one.shown, named=True) for one in results}
     return evaluate_scenes(objects, found, iou_match, match=match, shown=drawn)

@@ -8,12 +8,12 @@ from naruto_vision.cli.trainer_args import (
     RUN_CONFIG,
     SCENES_CONFIG,
     find_config,
-    learnt_segmenter,
     model_section,
+    parts_of_gallery,
     read_config,
 )
 from naruto_vision.errors import MissingPathError
-from naruto_vision.gallery.info import encoder_config, list_gallery
+from naruto_vision.gallery.info import list_gallery
 from naruto_vision.gallery.store import MANIFEST, store_uri
 
 if TYPE_CHECKING:
@@ -66,13 +66,8 @@ def _config_of(source: str | Path, config: str) -> tuple[Path, dict[str, Any]]:
     if uri is None and (folder / RUN_CONFIG).is_file():
         return folder / RUN_CONFIG, {}
     gallery = uri or _gallery_in(folder)
-    encoder = None
-    if config == SCENES_CONFIG:
-        encoder = encoder_config(list_gallery(gallery).note)
-    changes: dict[str, Any] = {"gallery": str(gallery), **({"encoder": encoder} if encoder else {})}
-    if config == SCENES_CONFIG and (segmenter := learnt_segmenter(folder / "regions" / "bundle")):
-        changes["segmenter"] = segmenter
-    return find_config(config), changes
+    parts = parts_of_gallery(list_gallery(gallery).note, folder) if config == SCENES_CONFIG else {}
+    return find_config(config), {"gallery": str(gallery), **parts}
 
 
 def _gallery_in(folder: Path) -> Path:

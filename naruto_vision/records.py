@@ -24,8 +24,7 @@ UNKNOWN = "unknown"
 def _check_box(box: Box) -> None:
     x1, y1, x2, y2 = box
     if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
-        msg = f"box {box}: expected 0 <= x1 <= x2 and 0 <= y1 <= y2 in inclusive pixels"
-        raise ValueError(msg)
+        raise ValueError(f"box {box}: expected 0 <= x1 <= x2 and 0 <= y1 <= y2 in inclusive pixels")
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,7 @@ class Region:
         _check_box(box)
         expected = shape_of_xyxy(box)
         if mask.shape != expected or mask.dtype != np.bool_:
-            msg = f"mask of box {box}: expected bool {expected}, found {mask.dtype} {mask.shape}"
-            raise ValueError(msg)
+            raise ValueError(f"mask of box {box}: expected bool {expected}, found {mask.dtype} {mask.shape}")
         prompt = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
         values = (box, counts_from_mask(mask), predicted_iou, stability, prompt)
         for each, value in zip(fields(self), values, strict=True):
@@ -164,8 +162,7 @@ class Identity:
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.score):
-            msg = f"identity {self.label!r}: expected a finite score, found {self.score}"
-            raise ValueError(msg)
+            raise ValueError(f"identity {self.label!r}: expected a finite score, found {self.score}")
 
     @property
     def name(self) -> str:
@@ -262,12 +259,10 @@ class ScenePrediction:
 
     def __post_init__(self) -> None:
         if len(self.regions) != len(self.identities):
-            msg = f"scene {self.scene}: {len(self.regions)} regions but {len(self.identities)} identities"
-            raise ValueError(msg)
+            raise ValueError(f"scene {self.scene}: {len(self.regions)} regions but {len(self.identities)} identities")
         for region in self.regions:
             if region.box[2] >= self.width or region.box[3] >= self.height:
-                msg = f"scene {self.scene}: box {region.box} leaves the {self.width}x{self.height} image"
-                raise ValueError(msg)
+                raise ValueError(f"scene {self.scene}: box {region.box} leaves the {self.width}x{self.height} image")
 
 
 @dataclass(frozen=True)

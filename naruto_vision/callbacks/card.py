@@ -21,7 +21,7 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.info import find_image
 from naruto_vision.gallery.store import store_uri
-from naruto_vision.io.atomic import atomic_file, write_json, write_text
+from naruto_vision.io.atomic import write_json, write_text
 from naruto_vision.io.text import printable
 from naruto_vision.io.typed_json import read_json
 from naruto_vision.metrics.report import TITLES
@@ -35,7 +35,7 @@ from naruto_vision.modules.tuning import PassFigures, Tuner
 from naruto_vision.modules.weight_choice import ChooseWeights
 from naruto_vision.recognition.writer import software_versions
 from naruto_vision.records import UNKNOWN, LabelledImage
-from naruto_vision.viz.figures import interval_figure
+from naruto_vision.viz.figures import interval_figure, save_figure
 
 _LOG = logging.getLogger(__name__)
 CARD = "card.md"
@@ -306,8 +306,7 @@ def _scores(out: Path, module: SceneRetriever) -> str:
     default = module.analyzer.gallery.thresholds.default
     if default is not None:
         figure.axes[0].axvline(default, color="0.45", linestyle="--", linewidth=1.0)
-    with atomic_file(out / _CURVE) as file:
-        figure.savefig(file)
+    save_figure(figure, out / _CURVE)
     note = "Best label of every region that lies on an object; the dashed line is the common threshold."
     return (
         _table(f"score of {module.analyzer.decision}", ["right"], rows, note)

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from typing_extensions import override
 
-from naruto_vision.io.atomic import atomic_file, write_json, write_text
+from naruto_vision.io.atomic import write_json, write_text
 from naruto_vision.io.text import csv_text
 from naruto_vision.modules.clip_tuner import ContrastiveTuner
 from naruto_vision.modules.tuning import ExportBundle
-from naruto_vision.viz.figures import Line, line_figure
+from naruto_vision.viz.figures import Line, line_figure, save_figure
 from naruto_vision.viz.fonts import letter
 
 _LOG = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class TuningFiles(Callback):
         last = getattr(trainer.checkpoint_callback, "last_model_path", "")
         stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, not an error
         if stopped and last and trainer.is_global_zero:
-            _LOG.info("stopped; the same command with --ckpt_path last continues from %s", last)
+            _LOG.info("stopped; the same `fit` with --ckpt_path last continues from %s", last)
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -166,14 +166,14 @@ class TuningFiles(Callback):
         if best.confusion is not None:
             write_text(self.out / "confusion_matrix.csv", confusion_csv(best.confusion, classes))
             write_text(self.out / "per_class_accuracy.csv", per_class_csv(best.confusion, classes))
-            _save(confusion_figure(best.confusion, classes), self.out / "confusion_matrix.png")
+            save_figure(confusion_figure(best.confusion, classes), self.out / "confusion_matrix.png")
         mark = epoch + 1 if epoch >= 0 else None
         losses = {"training": self._line("train_loss"), "validation": self._line("loss")}
         shares = {name.replace("_", " "): self._line(name) for name in _SHARES}
         steps = {"rate": [(float(step + 1), rate) for step, rate in enumerate(self.rates)]}
-        _save(line_figure(losses, "epoch", "loss", mark=mark, note="kept"), self.out / "curves_loss.png")
-        _save(line_figure(shares, "epoch", "accuracy", mark=mark, note="kept"), self.out / "curves_acc.png")
-        _save(line_figure(steps, "optimiser step", "learning rate"), self.out / "lr_schedule.png")
+        save_figure(line_figure(losses, "epoch", "loss", mark=mark, note="kept"), self.out / "curves_loss.png")
+        save_figure(line_figure(shares, "epoch", "accuracy", mark=mark, note="kept"), self.out / "curves_acc.png")
+        save_figure(line_figure(steps, "optimiser step", "learning rate"), self.out / "lr_schedule.png")
 
     def _line(self, name: str) -> Line:
         return [(row["epoch"], row[name]) for row in self.epochs if name in row]
@@ -190,9 +190,6 @@ def _describe(export: ExportBundle) -> str:
         confusion = export.figures.confusion
     if confusion is None:
         return f"{kept}, the best by validation"
-    return f"{kept}, which classify {int(confusion.trace())} of {int(confusion.sum())} validation images correctly"
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_file(path) as file:
-        figure.savefig(file)
+    return (
+        f"{kept}, by whose class texts {int(confusion.trace())} of {int(confusion.sum())} validation images are right"
+    )

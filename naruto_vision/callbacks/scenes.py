@@ -217,8 +217,7 @@ class SceneWriterCallback(BasePredictionWriter):
             return
         for item, prediction in found:
             if item.image is None and self.fail_fast:
-                msg = f"{item.error}; stopped at the first bad image, because of fail_fast"
-                raise InputError(msg)
+                raise InputError(f"{item.error}; stopped at the first bad image, because of fail_fast")
             if item.image is None:
                 self._bad.append((item.scene, item.error))
             elif item.scene not in self._done:
@@ -245,8 +244,7 @@ class SceneWriterCallback(BasePredictionWriter):
             self._writer.finish(here, self._facts())
         trainer.strategy.barrier("scene files")
         if len(bad) == len(self._scenes):
-            msg = f"none of {len(bad)} scenes could be searched; first {min(bad)[1]}"
-            raise InputError(msg)
+            raise InputError(f"none of {len(bad)} scenes could be searched; first {min(bad)[1]}")
 
     def _gather_logs(self, trainer: pl.Trainer, writer: SceneWriter) -> None:
         """Copy the logs of hosts with folders of their own into the folder of the first process."""

@@ -236,10 +236,10 @@ class _Measurement:
 
 def _write(out: Path, document: Mapping[str, Any]) -> None:
     from naruto_vision.callbacks.tensorboard import write_settings
-    from naruto_vision.io.atomic import atomic_file, write_json, write_text
+    from naruto_vision.io.atomic import write_json, write_text
     from naruto_vision.metrics.ablation import BETWEEN, MAIN, ablation_csv, learning_curves
     from naruto_vision.metrics.tables import table_markdown
-    from naruto_vision.viz.figures import grouped_intervals, interval_figure
+    from naruto_vision.viz.figures import grouped_intervals, interval_figure, save_figure
 
     write_json(out / "ablation.json", document)
     write_text(out / "ablation.md", table_markdown(document))
@@ -258,8 +258,7 @@ def _write(out: Path, document: Mapping[str, Any]) -> None:
         best = dict(sorted(curves.items(), key=lambda curve: -curve[1][-1][1])[:8])
         figures["learning_curve"] = interval_figure(best, "images for each class", "object accuracy", document["title"])
     for name, figure in figures.items():
-        with atomic_file(out / f"{name}.png") as temporary:
-            figure.savefig(temporary)
+        save_figure(figure, out / f"{name}.png")
     shutil.rmtree(out / "tensorboard", ignore_errors=True)
     for number, cell in enumerate(document["cells"]):
         values = {name: figure["value"] for name, figure in cell["figures"].items() if figure["value"] is not None}

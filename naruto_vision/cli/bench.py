@@ -68,10 +68,9 @@ class Timing:
 
     def __post_init__(self) -> None:
         if not self.seconds or len(self.seconds) != len(self.cpu_seconds):
-            msg = (
+            raise ValueError(
                 f"timing: expected as many, found {len(self.seconds)} wall times and {len(self.cpu_seconds)} CPU times"
             )
-            raise ValueError(msg)
 
     @property
     def median(self) -> float:
@@ -102,8 +101,7 @@ def interleaved(
     Every other round is in reverse order, so that no candidate always runs after the same other one.
     """
     if repeats < 1:
-        msg = f"interleaved: expected repeats >= 1, found {repeats}"
-        raise ValueError(msg)
+        raise ValueError(f"interleaved: expected repeats >= 1, found {repeats}")
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
     for round_ in range(-warm_up, repeats):
         for name in list(candidates)[:: -1 if round_ % 2 else 1]:
@@ -246,8 +244,7 @@ def _data(arguments: argparse.Namespace) -> "tuple[BenchData, tuple[Vectors, str
             open_encoder(arguments.encoder), arguments.vectors, arguments.queries, arguments.seed
         )
         if arguments.text_queries and texts is None:
-            msg = f"--encoder {arguments.encoder} --text-queries: it has no text tower; omit --text-queries"
-            raise InputError(msg)
+            raise InputError(f"--encoder {arguments.encoder} --text-queries: it has no text tower; omit --text-queries")
         return data, texts if arguments.text_queries else None
     if arguments.gallery is None:
         data = random_data(arguments.vectors, arguments.dim, arguments.queries, arguments.seed)

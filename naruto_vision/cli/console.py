@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
     from rich.table import Table
 
+    from naruto_vision.io.quarantine import Quarantine
+
 _SHEET_SUFFIXES = (".png", ".jpg", ".webp")
 
 
 def whole_number(text: str) -> int:
     """Read a whole number of 0 or more, for argparse's ``type``."""
     if not (text.isascii() and text.isdigit()):
-        msg = f"expected a whole number of 0 or more, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, found {text!r}")
     return int(text)
 
 
 def count(text: str) -> int:
     """Read a whole number of 1 or more, for argparse's ``type``."""
     if not (text.isascii() and text.isdigit() and int(text)):
-        msg = f"expected a whole number of 1 or more, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
     return int(text)
 
 
@@ -50,21 +50,33 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
     def read(text: str) -> str:
         if text not in choices:
-            msg = f"expected one of {', '.join(choices)}, found {text!r}"
-            raise argparse.ArgumentTypeError(msg)
+            raise argparse.ArgumentTypeError(f"expected one of {', '.join(choices)}, found {text!r}")
         return text
 
     return read
 
 
-def _number_within(text: str, low: float, high: float) -> float:
+def above_zero(what: str, most: float) -> Callable[[str], float]:
+    """Return what reads a number of something above 0 and up to ``most``, for argparse's ``type``."""
+
+    def read(text: str) -> float:
+        if not 0 < (value := _number(text)) <= most:
+            raise argparse.ArgumentTypeError(f"expected {what}, above 0 and up to {most:g}, found {text!r}")
+        return value
+
+    return read
+
+
+def _number(text: str) -> float:
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = math.nan
-    if not low <= value <= high:
-        msg = f"expected a number from {low:g} to {high:g}, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
+        return math.nan
+
+
+def _number_within(text: str, low: float, high: float) -> float:
+    if not low <= (value := _number(text)) <= high:
+        raise argparse.ArgumentTypeError(f"expected a number from {low:g} to {high:g}, found {text!r}")
     return value
 
 
@@ -72,8 +84,7 @@ def sheet_path(text: str) -> Path:
     """Read the path of a contact sheet, which has an image suffix, for argparse's ``type``."""
     path = Path(text)
     if path.suffix.lower() not in _SHEET_SUFFIXES:
-        msg = f"expected a name ending in {' or '.join(_SHEET_SUFFIXES)}, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"expected a name ending in {' or '.join(_SHEET_SUFFIXES)}, found {text!r}")
     return path
 
 
@@ -98,8 +109,7 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 def check_empty(out: Path) -> None:
     """Raise InputError if an output folder has files already."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        msg = f"{out}: is not empty; give another --out"
-        raise InputError(msg)
+        raise InputError(f"{out}: is not empty; give another --out")
 
 
 def show(*items: "str | Table") -> None:
@@ -116,6 +126,12 @@ def show(*items: "str | Table") -> None:
 def warn(line: str) -> None:
     """Print a line on stderr, control characters escaped."""
     sys.stderr.write(f"{printable(line)}\n")
+
+
+def warn_left_out(quarantine: "Quarantine") -> None:
+    """Name the files that could not be used, each with its reason."""
+    for bad in quarantine.rows:
+        warn(f"left out: {bad.reason}")
 
 
 def show_json(document: object) -> None:

@@ -77,8 +77,7 @@ def read_renames(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         old, _, new = pair.partition("=")
         if not old or not new:
-            msg = f"--rename {pair}: expected OLD=NEW, the class as found and its new name"
-            raise InputError(msg)
+            raise InputError(f"--rename {pair}: expected OLD=NEW, the class as found and its new name")
         renames[old] = new
     return renames
 
@@ -484,8 +483,7 @@ def shard(arguments: argparse.Namespace) -> int:
 
     own_size = arguments.kind in ("masks", "scenes")
     if own_size and (arguments.size or arguments.quality):
-        msg = f"--size, --quality: {arguments.kind} are packed as they are; leave these options out"
-        raise InputError(msg)
+        raise InputError(f"--size, --quality: {arguments.kind} are packed as they are; leave these options out")
     side = (0 if own_size else 256) if arguments.size is None else arguments.size
     plan = ShardPlan(side, arguments.shard_size, arguments.quality, arguments.max_bad_fraction)
     sources, remarks = _pack_sources(arguments)

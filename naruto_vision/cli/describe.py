@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naruto_vision.cli.console import count, progress, show, warn
+from naruto_vision.cli.console import above_zero, count, progress, show, warn
 from naruto_vision.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,17 +19,6 @@ _OPTIONS = {
     "transformers": ("model", "question"),
 }
 """Describer → its own options."""
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        msg = f"expected seconds, more than 0, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +53,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
     text = "crop: the cut-out of a region (default); alpha: the whole image with the mask as alpha, for DAM's server"
     of("--payload", choices=("crop", "alpha"), help=text)
     of("--workers", type=count, metavar="N", help="requests at once (default: 4)")
-    of("--timeout", type=_seconds, metavar="SECONDS", help="until an answer must be complete (default: 120)")
+    of(
+        "--timeout",
+        type=above_zero("seconds", 1e6),
+        metavar="SECONDS",
+        help="until an answer must be complete (default: 120)",
+    )
 
 
 def describe(arguments: argparse.Namespace) -> int:
@@ -107,8 +101,7 @@ def _describer(arguments: argparse.Namespace) -> "Describer":
             from naruto_vision.captioning.local import TransformersDescriber
 
             if "model" not in chosen:
-                msg = "--describer transformers: give the folder of a model: --model DIR"
-                raise InputError(msg)
+                raise InputError("--describer transformers: give the folder of a model: --model DIR")
             return TransformersDescriber(chosen.pop("model"), **chosen)
         case _:
             from naruto_vision.captioning.attributes import AttributeDescriber
@@ -126,13 +119,11 @@ def _source(arguments: argparse.Namespace) -> tuple["SceneSource", Path]:
     logs = [name / LOG if name.is_dir() else name for name in names]
     runs = [log for log in logs if log.name.endswith(".jsonl") and log.is_file()]
     if runs and len(names) > 1:
-        msg = f"{runs[0].parent}: a run is described alone, found {len(names)} arguments"
-        raise InputError(msg)
+        raise InputError(f"{runs[0].parent}: a run is described alone, found {len(names)} arguments")
     if runs:
         return RunScenes(runs[0], arguments.images, arguments.regions), arguments.out or runs[0].parent
     if arguments.images is not None:
-        msg = f"--images: is for a run, but there is no {LOG} in {names[0]}"
-        raise InputError(msg)
+        raise InputError(f"--images: is for a run, but there is no {LOG} in {names[0]}")
     return WholeImages(find_images(arguments.names)), arguments.out or Path("runs/describe")
 
 

@@ -70,11 +70,9 @@ def read_label_map(text: str) -> dict[str, str]:
     for pair in filter(None, (part.strip() for part in text.split(";"))):
         old, colon, new = map(label_name, pair.partition(":"))
         if not (old and colon and new):
-            msg = f"--label-map: expected pairs like 'Mira:Myra;Bo:Boh', found {pair!r}"
-            raise InputError(msg)
+            raise InputError(f"--label-map: expected pairs like 'Mira:Myra;Bo:Boh', found {pair!r}")
         if names.setdefault(old, new) != new:
-            msg = f"--label-map: {old!r} is renamed to both {names[old]!r} and {new!r}"
-            raise InputError(msg)
+            raise InputError(f"--label-map: {old!r} is renamed to both {names[old]!r} and {new!r}")
     return names
 
 
@@ -114,8 +112,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     found = read_gt(arguments.gt, arguments.scenes_dir)
     truth = rename_labels(found, names)
     if not truth:
-        msg = f"{arguments.gt}: expected at least one scene, found none"
-        raise InputError(msg)
+        raise InputError(f"{arguments.gt}: expected at least one scene, found none")
     runs = run_names([arguments.preds_dir, *arguments.compare])
     folders, evaluations = _evaluate_all(arguments, truth, names, list(runs.values()))
     warn_unused_labels(names, [found, *(folder.scenes for folder in folders)])
@@ -193,8 +190,7 @@ def run_names(folders: Sequence[Path]) -> dict[str, Path]:
     """Name every run by its folder, relative to their common parent."""
     whole = [folder.resolve() for folder in folders]
     if len(set(whole)) != len(whole):
-        msg = f"--compare: expected different folders, found one twice: {', '.join(map(str, folders))}"
-        raise InputError(msg)
+        raise InputError(f"--compare: expected different folders, found one twice: {', '.join(map(str, folders))}")
     if len(whole) == 1:
         return {str(folders[0]): folders[0]}
     shared = Path(os.path.commonpath([folder.parent for folder in whole]))
@@ -294,15 +290,13 @@ def read_counts(runs: list[str]) -> "dict[str, dict[str, Rate]]":
     for text in runs:
         run = _RUN.fullmatch(text)
         if run is None:
-            msg = f"{text}: expected {_COUNTS}, such as CLIP=45/50/56/62"
-            raise InputError(msg)
+            raise InputError(f"{text}: expected {_COUNTS}, such as CLIP=45/50/56/62")
         right, matched, seen, objects = (int(number) for number in run["counts"].split("/"))
         if not right <= matched <= seen <= objects:
             msg = f"{text}: expected RIGHT <= MATCHED <= SEEN <= ALL, found {right}, {matched}, {seen}, {objects}"
             raise InputError(msg)
         if run["name"] in found:
-            msg = f"{run['name']}: two runs have this name; give each its own"
-            raise InputError(msg)
+            raise InputError(f"{run['name']}: two runs have this name; give each its own")
         found[run["name"]] = {
             "object_accuracy": Rate(right, objects),
             "recall": Rate(matched, objects),

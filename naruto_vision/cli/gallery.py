@@ -22,6 +22,7 @@ from naruto_vision.cli.console import (
     show,
     show_json,
     warn,
+    warn_left_out,
 )
 from naruto_vision.cli.trainer_args import GALLERY, REGIONS, gallery_place, learnt_segmenter
 from naruto_vision.errors import FingerprintError, InputError, MissingPathError
@@ -62,8 +63,7 @@ def gallery_encoder(arguments: argparse.Namespace, note: Mapping[str, Any], fing
     from naruto_vision.encoders.opening import open_encoder, open_recipe
 
     if not arguments.encoder and not note.get("encoder"):
-        msg = f"{arguments.gallery}: has no record of its encoder; give --encoder MODEL"
-        raise InputError(msg)
+        raise InputError(f"{arguments.gallery}: has no record of its encoder; give --encoder MODEL")
     if arguments.encoder:
         encoder = open_encoder(arguments.encoder, arguments.weights)
     else:
@@ -487,8 +487,7 @@ def _embed_and_publish(
             vectors, rows = [], []
     if rows:
         gallery = publish()
-    for bad in quarantine.rows:
-        warn(f"left out: {bad.reason}")
+    warn_left_out(quarantine)
     quarantine.check(1.0)
     _show_edit(arguments.gallery, gallery)
 

@@ -301,6 +301,8 @@ class _Parser(argparse.ArgumentParser):
             raise InputError(f"{option} {value}: a value is missing; see `{self.prog} --help`")
         unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
         near = difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown[:2] == "--" else []
+        if unknown == "--out" and not near:  # results that are no folder
+            near = [option for option in ("--store",) if option in self._option_string_actions]
         hint = f"did you mean {near[0]}?" if near else f"see `{self.prog} --help`"
         if message.startswith("unrecognized") and unknown[:1] != "-" and "--text" in self._option_string_actions:
             hint = f"a text is given by --text, {hint}"

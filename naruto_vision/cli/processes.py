@@ -53,8 +53,7 @@ def started_processes(environment: Mapping[str, str]) -> tuple[int, int] | None:
     else:
         return None
     if world % own:
-        msg = f"{by} started {world} processes, {own} of them on this host; give every host the same number"
-        raise InputError(msg)
+        raise InputError(f"{by} started {world} processes, {own} of them on this host; give every host the same number")
     return own, world // own
 
 
@@ -71,11 +70,10 @@ def fit_to_launcher(trainer: Namespace, environment: Mapping[str, str] = os.envi
         return
     given = (trainer.devices, trainer.num_nodes)
     if given not in {("auto", 1), (1, 1), ("1", 1), started, (str(started[0]), started[1])}:
-        msg = (
+        raise InputError(
             f"trainer.devices {given[0]}, trainer.num_nodes {given[1]}: {started[0]} processes were started on each "
             f"of {started[1]} hosts; omit both options"
         )
-        raise InputError(msg)
     trainer.devices, trainer.num_nodes = started
     restarts = environment.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
     if restarts and environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and environment.get("RANK") == "0":

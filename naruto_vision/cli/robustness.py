@@ -8,15 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naruto_vision.cli.console import make_table, progress, show, warn, whole_number
+from naruto_vision.cli.console import make_table, progress, show, warn, warn_left_out, whole_number
 from naruto_vision.cli.data import add_reading_options, rules_of
 from naruto_vision.cli.gallery import add_encoder_options, gallery_encoder
 from naruto_vision.cli.trainer_args import (
     GALLERY,
+    SCENES_CONFIG,
     check_gallery,
+    find_config,
     gallery_place,
-    learnt_segmenter,
     model_section,
+    parts_of_gallery,
     read_config,
 )
 from naruto_vision.cli.video import frame_rate
@@ -92,8 +94,7 @@ def _readable(folder: Path, names: Sequence[str], limit: int, seed: int) -> list
 
     chosen, quarantine = _sample(names, limit, seed), Quarantine("images")
     good = [name for name in chosen if quarantine.read(name, partial(read_image, folder / name)) is not None]
-    for bad in quarantine.rows:
-        warn(f"left out: {bad.reason}")
+    warn_left_out(quarantine)
     quarantine.check(1.0)
     return good
 
@@ -116,8 +117,7 @@ def _search_task(arguments: argparse.Namespace, gallery: "Gallery") -> _Task:
     if missing := sorted({row.label for row in table.rows} - set(gallery.labels)):
         warn(f"left out: images of {', '.join(missing)}, which {arguments.gallery} has not")
     if not truth:
-        msg = f"{arguments.root}: no image of a label of {arguments.gallery}: {', '.join(gallery.labels)}"
-        raise InputError(msg)
+        raise InputError(f"{arguments.root}: no image of a label of {arguments.gallery}: {', '.join(gallery.labels)}")
     names = _readable(table.root, list(truth), arguments.limit, arguments.seed)
 
     def measure(kind: str, advance: Callable[[], None]) -> "list[Measurement]":
@@ -157,15 +157,10 @@ def _video_task(arguments: argparse.Namespace, gallery: "Gallery") -> _Task:
 def _analyzer(arguments: argparse.Namespace, gallery: "Gallery") -> "SceneAnalyzer":
     """Open what ``predict`` uses for this gallery, with its defaults."""
     from naruto_vision.cli.trainer import parse_class
-    from naruto_vision.gallery.info import encoder_config
-    from naruto_vision.io.bundles import config_path
     from naruto_vision.modules.scene_retriever import SceneRetriever
 
-    path = config_path("scenes.yaml")
-    encoder = encoder_config(gallery.note)
-    changes: dict[str, Any] = {"gallery": str(arguments.gallery), **({"encoder": encoder} if encoder else {})}
-    if segmenter := learnt_segmenter(Path(arguments.gallery).parent / "regions" / "bundle"):
-        changes["segmenter"] = segmenter
+    path, folder = find_config(SCENES_CONFIG), arguments.gallery
+    changes = {"gallery": str(folder), **parts_of_gallery(gallery.note, Path(folder).parent)}
     return parse_class(SceneRetriever, model_section(read_config(path), path, changes), path).checked_analyzer()
 
 
@@ -240,9 +235,9 @@ def _curves(rows: "Sequence[Measurement]") -> "Mapping[str, Mapping[str, list[Me
 
 
 def _write(out: Path, rows: "Sequence[Measurement]") -> None:
-    from naruto_vision.io.atomic import atomic_file, write_json, write_text
+    from naruto_vision.io.atomic import write_json, write_text
     from naruto_vision.io.text import csv_text
-    from naruto_vision.viz.figures import interval_figure
+    from naruto_vision.viz.figures import interval_figure, save_figure
 
     lines = [row.as_json() for row in rows]
     write_json(out / "robustness.json", lines)
@@ -253,8 +248,7 @@ def _write(out: Path, rows: "Sequence[Measurement]") -> None:
             for kind, curve in curves.items()
         }
         figure = interval_figure(drawn, "severity (0: clean)", measure, f"{measure}, n = {rows[0].total}")
-        with atomic_file(out / f"robustness_{measure.replace(' ', '_')}.png") as temporary:
-            figure.savefig(temporary)
+        save_figure(figure, out / f"robustness_{measure.replace(' ', '_')}.png")
 
 
 def _short(bound: float | None) -> str:

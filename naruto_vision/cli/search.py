@@ -15,7 +15,7 @@ from naruto_vision.cli.console import (
     sheet_path,
     show,
     show_json,
-    warn,
+    warn_left_out,
 )
 from naruto_vision.cli.gallery import add_encoder_options, embed_files, gallery_encoder, list_files
 from naruto_vision.cli.trainer_args import DECISIONS, GALLERY, check_gallery, gallery_place
@@ -70,8 +70,7 @@ def search(arguments: argparse.Namespace) -> int:
     """Search, then write the sheet and the page and print tables or JSON."""
     arguments.image = [*arguments.images, *arguments.image]
     if not arguments.image and not arguments.text:
-        msg = "search: no query; give image files or --text TEXT"
-        raise InputError(msg)
+        raise InputError("search: no query; give image files or --text TEXT")
     check_gallery(arguments.gallery)  # before the slow imports
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.io.quarantine import Quarantine
@@ -86,8 +85,7 @@ def search(arguments: argparse.Namespace) -> int:
         *_search_images(arguments, gallery, encoder, quarantine, threshold.score),
         *_search_texts(arguments, gallery, encoder),
     )
-    for bad in quarantine.rows:
-        warn(f"left out: {bad.reason}")
+    warn_left_out(quarantine)
     written = _write(arguments, gallery, encoder, results)
     if arguments.json:
         show_json(
@@ -95,7 +93,7 @@ def search(arguments: argparse.Namespace) -> int:
                 "gallery": str(arguments.gallery),
                 "rows": len(gallery),
                 "counts": {**quarantine.counts(), "texts": len(arguments.text)},
-                "bar": threshold.as_json(),
+                "threshold": threshold.as_json(),
                 "quarantined": [{"path": bad.path, "reason": bad.reason} for bad in quarantine.rows],
                 "queries": [result.as_json() for result in results],
             }

@@ -52,8 +52,7 @@ def device_of(arguments: argparse.Namespace) -> str:
     import torch
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        msg = "--device cuda: this machine has no GPU that PyTorch can use; leave the option out"
-        raise InputError(msg)
+        raise InputError("--device cuda: this machine has no GPU that PyTorch can use; leave the option out")
     return arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -214,8 +213,7 @@ def _numbers(text: str, count: int, form: str) -> tuple[float, ...]:
     except ValueError:
         values = ()
     if len(values) != count or not all(map(math.isfinite, values)):
-        msg = f"expected {form}, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"expected {form}, found {text!r}")
     return values
 
 
@@ -227,8 +225,7 @@ def _point(text: str) -> tuple[float, float, bool]:
     form = "x,y,1 (on the object) or x,y,0 (on the background)"
     x, y, label = _numbers(text, 3, form)
     if label not in {0, 1}:
-        msg = f"expected {form}, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"expected {form}, found {text!r}")
     return x, y, bool(label)
 
 
@@ -257,8 +254,7 @@ def user(arguments: argparse.Namespace) -> int:
     from naruto_vision.prompting.user import UserMode, UserPrompts, UserSettings, read_prompts
 
     if arguments.prompts and (arguments.box or arguments.point):
-        msg = "segment: expected either --prompts or --box and --point, found both"
-        raise InputError(msg)
+        raise InputError("segment: expected either --prompts or --box and --point, found both")
     if arguments.prompts:
         prompts = read_prompts(arguments.prompts)
     else:

@@ -37,8 +37,7 @@ def _map_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     settings: dict[str, Any] = {name: getattr(arguments, name) for name in names}
     if arguments.detection is not None:
         if not arguments.fusion:
-            msg = "--detection: is for --fusion KIND; without it give --similarity"
-            raise InputError(msg)
+            raise InputError("--detection: is for --fusion KIND; without it give --similarity")
         settings["detection"] = arguments.detection
     return settings | ({"fusion": arguments.fusion, "saliency": SaliencyPrompter()} if arguments.fusion else {})
 
@@ -66,13 +65,11 @@ def _exemplar_options(parser: argparse.ArgumentParser) -> None:
 def exemplar(arguments: argparse.Namespace) -> int:
     """Segment what looks like the exemplars."""
     if not arguments.exemplar and not arguments.gallery:
-        msg = "segment exemplar: give --exemplar IMAGE, or --gallery DIR"
-        raise InputError(msg)
+        raise InputError("segment exemplar: give --exemplar IMAGE, or --gallery DIR")
     if arguments.gallery:
         check_gallery(arguments.gallery)
     elif arguments.label:
-        msg = "--label: expected --gallery DIR, whose labels it chooses; name images as NAME=IMAGE"
-        raise InputError(msg)
+        raise InputError("--label: expected --gallery DIR, whose labels it chooses; name images as NAME=IMAGE")
 
     def build_mode() -> "SegmentMode":
         from naruto_vision.encoders.backbone import LITE0
@@ -112,8 +109,7 @@ def _check_no_map(arguments: argparse.Namespace) -> None:
     given = [name for name, default in vars(parser.parse_args([])).items() if getattr(arguments, name) != default]
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        msg = f"{options}: for the map of a CLIP, which --detector replaces; leave out one of the two"
-        raise InputError(msg)
+        raise InputError(f"{options}: for the map of a CLIP, which --detector replaces; leave out one of the two")
 
 
 def text(arguments: argparse.Namespace) -> int:
@@ -121,8 +117,7 @@ def text(arguments: argparse.Namespace) -> int:
     if arguments.detector:
         _check_no_map(arguments)
     if arguments.threshold is not None and not arguments.detector:
-        msg = "--threshold: is for --detector DIR; without it give --similarity"
-        raise InputError(msg)
+        raise InputError("--threshold: is for --detector DIR; without it give --similarity")
 
     def build_mode() -> "SegmentMode":
         from naruto_vision.encoders.tiny import TINY_CLIP

@@ -15,16 +15,14 @@ def _pair(text: str) -> tuple[int, int]:
     """Read ``14x12``, for argparse's ``type``."""
     found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text, re.ASCII)
     if found is None:
-        msg = f"expected two whole numbers such as 14x12, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"expected two whole numbers such as 14x12, found {text!r}")
     return int(found[1]), int(found[2])
 
 
 def _point(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,6}),(\d{1,6})", text, re.ASCII)
     if found is None:
-        msg = f"expected x,y in pixels, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"expected x,y in pixels, found {text!r}")
     return int(found[1]), int(found[2])
 
 

@@ -9,7 +9,6 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -35,7 +34,14 @@ from naruto_vision.cli.processes import (
     is_lost_peer,
     log_in_first_process,
 )
-from naruto_vision.cli.trainer_args import RUN_CONFIG, SHORT_OPTIONS, config_keys, opened_packages, take_imports
+from naruto_vision.cli.trainer_args import (
+    RUN_CONFIG,
+    SHORT_OPTIONS,
+    config_keys,
+    config_paths,
+    opened_packages,
+    take_imports,
+)
 from naruto_vision.errors import InputError, NarutoVisionError
 from naruto_vision.gallery.store import store_uri
 from naruto_vision.io.atomic import write_text
@@ -81,6 +87,16 @@ _CHECKPOINT_NAMES = frozenset({"last", "hpc"})
 _LIGHTNING_FAILURE = 1  # Lightning exits with this after Ctrl-C
 _NOT_OFFERED: set[str | int] = {"model", "datamodule", "weights_only"}
 _DATALOADERS = {"fit": {"train_dataloaders", "val_dataloaders"}}
+_OF_CALLBACKS = {
+    "out": "writes results",
+    "fail_fast": "skips unreadable images",
+    "fail_on_drift": "compares scenes",
+    "drift_reference": "compares scenes",
+    "explain": "explains names",
+    "track_memory": "links regions of videos",
+}
+"""Option that sets the argument of this name in every callback that has it, and what such a callback does."""
+
 _load_yaml = get_loader("yaml")
 _opened: set[str] = set()  # every package opened so far in this process; jsonargparse keeps them
 
@@ -158,6 +174,7 @@ class NarutoCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         skip = _NOT_OFFERED | _DATALOADERS.get(self.command, {"dataloaders"})
         self.method_options = parser.add_method_arguments(pl.Trainer, self.command, skip=skip)
+        parser.set_defaults({"trainer.enable_model_summary": False})
         parser.add_argument(
             "--out", type=str | None, default=None, help="folder for the results, set in every callback that has one"
         )
@@ -202,18 +219,9 @@ class NarutoCLI(LightningCLI):
         _leave_out_callbacks(trainer)
         own_bar = any("ProgressBar" in each.class_path for each in _callbacks(trainer))
         self.trainer_defaults = {} if trainer.enable_progress_bar is False or own_bar else {"callbacks": _ProgressBar()}
-        if self.config.out is not None:
-            _set_in_callbacks(trainer, "out", self.config.out, "writes results")
-        if self.config.fail_fast:
-            _set_in_callbacks(trainer, "fail_fast", True, "skips unreadable images")
-        if self.config.fail_on_drift:
-            _set_in_callbacks(trainer, "fail_on_drift", True, "compares scenes")
-        if self.config.drift_reference is not None:
-            _set_in_callbacks(trainer, "drift_reference", self.config.drift_reference, "compares scenes")
-        if self.config.explain:
-            _set_in_callbacks(trainer, "explain", True, "explains names")
-        if self.config.track_memory is not None:
-            _set_in_callbacks(trainer, "track_memory", self.config.track_memory, "links regions of videos")
+        for name, what in _OF_CALLBACKS.items():
+            if (value := self.config[name]) not in (None, False):
+                _set_in_callbacks(trainer, name, value, what)
 
     @override
     def instantiate_classes(self) -> None:
@@ -300,11 +308,10 @@ def _fastest_precision(accelerator: object, given: object) -> object:
 def _check_machine(precision: object, accelerator: object) -> None:
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
     if on_cpu and "bf16" in str(precision) and not has_fast_bf16():
-        msg = (
+        raise InputError(
             f"trainer.precision {precision}: this CPU has neither AMX nor AVX512-BF16 and would be far slower than "
             "in float32; use 32-true"
         )
-        raise InputError(msg)
     if accelerator in {"gpu", "cuda"} and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
         raise InputError(f"trainer.accelerator {accelerator}: no GPU that torch can use; give auto or cpu")
 
@@ -331,8 +338,7 @@ def _set_in_callbacks(trainer: Namespace, name: str, value: object, what: str) -
     """Set a value in every callback that has it."""
     found = _callbacks_with(name, trainer)
     if not found:
-        msg = f"--{name} {value}: no callback of this config {what}; omit --{name}"
-        raise InputError(msg)
+        raise InputError(f"--{name} {value}: no callback of this config {what}; omit --{name}")
     for callback in found:
         callback["init_args"][name] = value
 
@@ -347,7 +353,9 @@ def run_cli(argv: Sequence[str], *, run: bool = True) -> NarutoCLI:
         _LOG.info(
             "classes of %s are allowed in configs, by --allow-imports or an installed plugin", ", ".join(packages)
         )
-    _prepare_class_paths(" ".join([*argv, *(path.read_text(encoding="utf-8") for path in _configs(argv))]), packages)
+    _prepare_class_paths(
+        " ".join([*argv, *(path.read_text(encoding="utf-8") for path in config_paths(argv))]), packages
+    )
     with quiet_lightning():
         try:
             cli = NarutoCLI(argv, packages)
@@ -367,10 +375,6 @@ def quiet_lightning() -> Iterator[None]:
         for message in _SUPPRESSED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         yield
-
-
-def _configs(argv: Sequence[str]) -> list[Path]:
-    return [Path(value) for option, value in pairwise(argv) if option in {"--config", "-c"}]
 
 
 def _bounded_yaml(text: str) -> object:
@@ -457,7 +461,7 @@ def explain_error(message: str, parser: LightningArgumentParser, command: str, a
         return f"{text}; see `naruto-vision {command} --help`" if pointed else text
     key, flag = unknown[1].lstrip("-"), unknown[1].startswith("--")
     if not flag and not any(argument.partition("=")[0].endswith(f".{key}") for argument in argv):
-        text = "".join(f"{path}: " for path in _configs(argv) if _has_key(path, key)) + text
+        text = "".join(f"{path}: " for path in config_paths(argv) if _has_key(path, key)) + text
     near = difflib.get_close_matches(key, _known_options(message[: unknown.start()], parser, command), n=1, cutoff=0.7)
     if near:
         return f"{text}; did you mean {'--' if flag else ''}{near[0]}?"

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, pairwise
@@ -288,9 +288,10 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
         return [command, "--help"]
     if not argv:
         what = "images or a folder of them, or --config FILE" if command == "predict" else "--config FILE"
-        msg = f"{command}: expected {what}; see `naruto-vision {command} --help`"
-        raise InputError(msg)
-    expanded = list(_with_sam2(_with_encoder(_with_configs_found(argv))))
+        raise InputError(f"{command}: expected {what}; see `naruto-vision {command} --help`")
+    expanded = list(_replaced(argv, _CONFIG_OPTIONS, _with_config_found))
+    expanded = list(_replaced(expanded, {"--encoder"}, _with_encoder))
+    expanded = list(_replaced(expanded, {"--mask-weights"}, _with_sam2))
     if command == "predict":
         expanded = _expand_predict(expanded)
     else:
@@ -302,9 +303,8 @@ def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
 
 
 def _is_packaged(argv: Sequence[str]) -> bool:
-    packaged = [config_path(name) for name in (SCENES_CONFIG, GALLERY_CONFIG)]
-    configs = [Path(value).resolve() for value in _values(_CONFIG_OPTIONS, argv)]
-    return len(configs) == 1 and configs[0] in packaged
+    configs = [path.resolve() for path in config_paths(argv)]
+    return len(configs) == 1 and configs[0] in map(config_path, (SCENES_CONFIG, GALLERY_CONFIG))
 
 
 def learnt_segmenter(bundle: str | Path) -> dict[str, Any] | None:
@@ -313,6 +313,14 @@ def learnt_segmenter(bundle: str | Path) -> dict[str, Any] | None:
         return None
     prompter = {"class_path": "DetectorPrompter", "init_args": {"weights": str(bundle)}}
     return {"class_path": "Segmenter", "init_args": {"prompter": prompter, "model": {"class_path": "BoxModel"}}}
+
+
+def parts_of_gallery(note: Mapping[str, Any], runs: Path) -> dict[str, Any]:
+    """Return the encoder that a gallery's note records, and the segmenter that was trained in a folder of runs."""
+    from naruto_vision.gallery.info import encoder_config
+
+    found = {"encoder": encoder_config(note), "segmenter": learnt_segmenter(runs / "regions" / "bundle")}
+    return {name: section for name, section in found.items() if section}
 
 
 def learnt_regions(argv: Sequence[str]) -> list[str]:
@@ -340,31 +348,31 @@ def labelled_boxes(argv: Sequence[str]) -> list[str]:
     return [BOXES_READ] if source is not None and len(read_boxes(source).classes) > 1 else []
 
 
-def _with_encoder(argv: Sequence[str]) -> Iterator[str]:
-    """Expand ``--encoder MODEL`` to the class, the model, and weights that are not those of the config."""
+def _replaced(argv: Iterable[str], options: Collection[str], replace: Callable[[str], Iterable[str]]) -> Iterator[str]:
+    """Replace each ``--option VALUE`` or ``--option=VALUE`` of these by what a function makes of the value."""
     words = iter(argv)
     for word in words:
         name, equals, value = word.partition("=")
-        if name != "--encoder":
+        if name in options:
+            yield from replace(value if equals else next(words, ""))
+        else:
             yield word
-            continue
-        model = value if equals else next(words, "")
-        dino = "dino" in model and "/" not in model
-        key, weights = ("weights", model if model.startswith("dinov2_") else "null") if dino else ("pretrained", "")
-        yield f"--model.encoder={'DinoEncoder' if dino else 'ClipEncoder'}"
-        yield f"--model.encoder.init_args.model={model}"
-        yield f"--model.encoder.init_args.{key}={weights}"
 
 
-def _with_sam2(argv: Iterable[str]) -> Iterator[str]:
-    """Expand ``--mask-weights`` with a name of SAM 2 to its class and the weights."""
-    words = iter(argv)
-    for word in words:
-        name, equals, value = word.partition("=")
-        rest = [] if equals or name != "--mask-weights" else [*islice(words, 1)]
-        if name == "--mask-weights" and "sam2" in Path("".join([value, *rest])).name.lower():
-            yield "--model.segmenter.init_args.model=Sam2Model"
-        yield from (word, *rest)
+def _with_encoder(model: str) -> Iterator[str]:
+    """Expand ``--encoder MODEL`` to the class, the model, and weights that are not those of the config."""
+    dino = "dino" in model and "/" not in model
+    key, weights = ("weights", model if model.startswith("dinov2_") else "null") if dino else ("pretrained", "")
+    yield f"--model.encoder={'DinoEncoder' if dino else 'ClipEncoder'}"
+    yield f"--model.encoder.init_args.model={model}"
+    yield f"--model.encoder.init_args.{key}={weights}"
+
+
+def _with_sam2(weights: str) -> Iterator[str]:
+    """Put the class before ``--mask-weights`` with a name of SAM 2."""
+    if "sam2" in Path(weights).name.lower():
+        yield "--model.segmenter.init_args.model=Sam2Model"
+    yield f"--mask-weights={weights}"
 
 
 def recorded_encoder(argv: list[str]) -> list[str]:
@@ -446,8 +454,7 @@ def _lengthen(argument: str) -> str:
     """Replace a short option by the long one."""
     name, equals, value = argument.partition("=")
     if equals and name in _SWITCHES:
-        msg = f"{argument}: {name} takes no value; omit it to disable"
-        raise InputError(msg)
+        raise InputError(f"{argument}: {name} takes no value; omit it to disable")
     return _LONG.get(name, name) + equals + value
 
 
@@ -458,19 +465,15 @@ def _values(options: frozenset[str], argv: Sequence[str]) -> list[str]:
     return [*apart, *filter(None, joined)]
 
 
-def _with_configs_found(argv: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    for argument in argv:
-        name, equals, value = argument.partition("=")
-        if equals and name in _CONFIG_OPTIONS:
-            argument = value
-            found.append(name)
-        if found and found[-1] in _CONFIG_OPTIONS:
-            path = find_config(argument)
-            read_config(path)
-            argument = str(path)
-        found.append(argument)
-    return found
+def _with_config_found(name: str) -> list[str]:
+    path = find_config(name)
+    read_config(path)
+    return ["--config", str(path)]
+
+
+def config_paths(argv: Sequence[str]) -> list[Path]:
+    """Return the configs of expanded arguments."""
+    return [Path(value) for option, value in pairwise(argv) if option == "--config"]
 
 
 def find_config(name: str) -> Path:
@@ -493,8 +496,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read a config; InputError if it is no YAML mapping, or misspells ``class_path`` or ``init_args``."""
     config = read_yaml(path)
     if not isinstance(config, dict):
-        msg = f"{path}: expected keys such as model, data and trainer, found {type(config).__name__}"
-        raise InputError(msg)
+        raise InputError(f"{path}: expected keys such as model, data and trainer, found {type(config).__name__}")
     for parent, key in config_keys(config):
         near = difflib.get_close_matches(key, _CLASS_KEYS, n=1, cutoff=0.8)
         if near and key not in _CLASS_KEYS:  # the parser would misread the whole mapping
@@ -556,18 +558,16 @@ def check_gallery(folder: str | Path) -> None:
 def take_imports(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the packages of every ``--allow-imports PKG[,PKG]``, and the other arguments."""
     packages: list[str] = []
-    rest: list[str] = []
-    arguments = iter(argv)
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if name not in ("--allow-imports", "--allow_imports"):
-            rest.append(argument)
-            continue
-        value = value if equals else next(arguments, "")
-        if not all(part.isidentifier() for name in value.split(",") for part in name.strip().split(".")):
-            msg = f"{name}: expected the name of a package, or several with commas, found {value!r}"
+
+    def take(value: str) -> list[str]:
+        names = [name.strip() for name in value.split(",")]
+        if not all(part.isidentifier() for name in names for part in name.split(".")):
+            msg = f"--allow-imports: expected the name of a package, or several with commas, found {value!r}"
             raise InputError(msg)
-        packages += [name.strip() for name in value.split(",")]
+        packages.extend(names)
+        return []
+
+    rest = list(_replaced(argv, ("--allow-imports", "--allow_imports"), take))
     return packages, rest
 
 

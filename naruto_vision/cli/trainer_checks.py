@@ -17,6 +17,7 @@ from naruto_vision.cli.trainer_args import (
     GALLERY,
     VERBS,
     check_gallery,
+    config_paths,
     find_config,
     read_config,
     short_options,
@@ -123,7 +124,7 @@ def check_run(argv: Sequence[str]) -> None:
     names = [word.partition("=")[0] for word in rest]
     if any(name.endswith((".help", "--help", "--print_config")) for name in names):
         return
-    configs = [Path(path) for option, path in pairwise(rest) if option in {"--config", "-c"}]
+    configs = config_paths(rest)
     config = _shown(configs[-1]) if configs else ""
     settings = read_settings(configs, rest)
     model, data = (_class_of(settings, key) for key in ("model", "data"))
@@ -142,6 +143,10 @@ def check_run(argv: Sequence[str]) -> None:
         if isinstance(value, str) and not re.search(r"[*?[\n]|^-$", value) and not Path(value).exists():
             source = f"--data.{key}" if f"--data.{key}" in names else f"data.{key} of {config}"
             raise MissingPathError(value, f"folder ({source})", f"give yours: --data.{key} DIR")
+        if isinstance(value, str) and key == "root" and data in {"ClassDataModule", "GalleryDataModule"}:
+            from naruto_vision.data.readers import require_split  # imports OpenCV
+
+            require_split(value, settings.get("data.split", "train"), settings.get("data.reader", "auto"))
     _check_weights(settings)
     _check_checkpoint(command, settings)
 
@@ -268,6 +273,5 @@ def _with_source(line: str, argv: Sequence[str]) -> str:
     for name in [word.partition("=")[0] for word in argv if word.startswith("--")]:
         if f".{plain_key(name)}".endswith(f".{key}"):
             return name + rest
-    configs = [Path(path) for option, path in pairwise(argv) if option in {"--config", "-c"}]
-    having = [path for path in configs if key in dict(_flat(read_config(path)))]
+    having = [path for path in config_paths(argv) if key in dict(_flat(read_config(path)))]
     return f"{_shown(having[-1])}: {line}" if having else line

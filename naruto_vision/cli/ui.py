@@ -98,8 +98,7 @@ def _password(path: Path | None) -> str:
         raise MissingPathError(path, "file", "--auth takes one whose only line is the password")
     text = path.read_text(encoding="utf-8").strip("\r\n")
     if not 8 <= len(text) <= 200 or "\n" in text:
-        msg = f"--auth {path}: expected one line of 8 to 200 characters"
-        raise InputError(msg)
+        raise InputError(f"--auth {path}: expected one line of 8 to 200 characters")
     return text
 
 

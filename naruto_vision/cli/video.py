@@ -7,7 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from naruto_vision.cli.console import add_json_option, progress, show, show_json, warn, whole_number
+from naruto_vision.cli.console import (
+    above_zero,
+    add_json_option,
+    progress,
+    show,
+    show_json,
+    warn,
+    warn_left_out,
+    whole_number,
+)
 from naruto_vision.errors import BadVideoError
 from naruto_vision.io.text import clock_seconds, quantity
 
@@ -20,33 +29,22 @@ _STALL = 60.0  # seconds
 _CODECS = {"h264": "h264", "mp4v": "mpeg4"}
 T = TypeVar("T")
 
+frame_rate = above_zero("frames per second", 1000)
+"""Read frames per second, for argparse's ``type``."""
+
 
 def seconds(text: str) -> float:
     """Read a time, "90.5", "1:30.5" or "0:01:30.5", for argparse's ``type``."""
     value = clock_seconds(text)
     if value is None:
-        msg = f"expected seconds or a time such as 1:30, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
-
-
-def frame_rate(text: str) -> float:
-    """Read frames per second, for argparse's ``type``."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1000:
-        msg = f"expected frames per second, above 0 and up to 1000, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"expected seconds or a time such as 1:30, found {text!r}")
     return value
 
 
 def _size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"([1-9]\d{0,4})[x,]([1-9]\d{0,4})", text)
     if found is None or max(int(found[1]), int(found[2])) > 20_000:
-        msg = f"expected WIDTHxHEIGHT in pixels, such as 640x360, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT in pixels, such as 640x360, found {text!r}")
     return int(found[1]), int(found[2])
 
 
@@ -205,8 +203,7 @@ def rebuild(arguments: argparse.Namespace) -> int:
     codec: Any = _CODECS[arguments.codec]
     with progress("rebuilding", total) as advance:
         done = rebuild_video(arguments.frames, arguments.out, arguments.fps, codec=codec, advance=advance)
-    for row in done.quarantine.rows:
-        warn(f"left out: {row.reason}")
+    warn_left_out(done.quarantine)
     show(f"{arguments.out}: {quantity(done.frames, 'frame')}, {done.seconds:.3f} s")
     return 0
 

@@ -17,6 +17,7 @@ from naruto_vision.cli.console import (
     show,
     show_json,
     warn,
+    warn_left_out,
     whole_number,
 )
 from naruto_vision.cli.gallery import add_encoder_options
@@ -64,8 +65,7 @@ def _threshold(text: str) -> "ThresholdRule":
     try:
         return cosine(text)
     except argparse.ArgumentTypeError:
-        msg = f"expected auto, auto90 or a number from -1 to 1, found {text!r}"
-        raise argparse.ArgumentTypeError(msg) from None
+        raise argparse.ArgumentTypeError(f"expected auto, auto90 or a number from -1 to 1, found {text!r}") from None
 
 
 def _store_option(parser: argparse.ArgumentParser) -> None:
@@ -98,8 +98,7 @@ def index(arguments: argparse.Namespace) -> int:
         report = index_videos(
             arguments.videos, store, encoder, sampling=sampling, batch_size=arguments.batch_size, watch=watch
         )
-    for bad in report.quarantine.rows:
-        warn(f"left out: {bad.reason}")
+    warn_left_out(report.quarantine)
     for name, lost in report.lost.items():
         warn(f"{name}: {lost}")
     if arguments.json:
@@ -154,8 +153,7 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
 def search(arguments: argparse.Namespace) -> int:
     """Search, print the moments, and write their files."""
     if not (any(text.strip() for text in arguments.text) or arguments.image or arguments.character):
-        msg = "video search: no query; give --text TEXT, --image FILE or --character NAME"
-        raise InputError(msg)
+        raise InputError("video search: no query; give --text TEXT, --image FILE or --character NAME")
     from naruto_vision.gallery.vector_store import open_store
     from naruto_vision.video.outputs import note_query, write_moments
 
@@ -277,8 +275,7 @@ def delete(arguments: argparse.Namespace) -> int:
     from naruto_vision.gallery.vector_store import open_store
 
     if bool(arguments.videos) == arguments.all:
-        msg = "video delete: give the names of videos, or --all"
-        raise InputError(msg)
+        raise InputError("video delete: give the names of videos, or --all")
     with open_store(arguments.store, existing=True) as store:
         names = list(dict.fromkeys(arguments.videos))
         for name in names:
@@ -304,8 +301,7 @@ def copy(arguments: argparse.Namespace) -> int:
         originals, entries = [source.open(name) for name in names], 0
         made = {str(each.note.get("fingerprint")) for each in (*originals, *map(target.open, target.collections()[:1]))}
         if len(made) > 1:
-            msg = f"{arguments.to}: has videos of another encoder; give another --to"
-            raise InputError(msg)
+            raise InputError(f"{arguments.to}: has videos of another encoder; give another --to")
         with progress("videos", len(names)) as advance:
             for original in originals:
                 ids, vectors, metadata = original.read()
@@ -339,8 +335,7 @@ def cut(arguments: argparse.Namespace) -> int:
     from naruto_vision.io.video_process import IsolatedVideoReader, cut_video
 
     if arguments.end <= arguments.start:
-        msg = f"--end: expected a time after --start, found {arguments.end:g} s and {arguments.start:g} s"
-        raise InputError(msg)
+        raise InputError(f"--end: expected a time after --start, found {arguments.end:g} s and {arguments.start:g} s")
     stem = arguments.out.with_suffix("") if is_video_name(arguments.out.name) else arguments.out
     path = cut_video(arguments.video, arguments.start, arguments.end, stem, exact=arguments.exact)
     reader = IsolatedVideoReader(path)

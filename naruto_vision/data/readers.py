@@ -253,13 +253,8 @@ def find_split(root: str | Path, split: Split, reader: ReaderName = "auto") -> t
     return next((layout for layout in found if reader in ("auto", layout[0])), None)
 
 
-def read_classes(
-    root: str | Path,
-    split: Split = "train",
-    reader: ReaderName = "auto",
-    rules: ReadRules | None = None,
-) -> ClassTable:
-    """Read one split of a data set."""
+def require_split(root: str | Path, split: Split = "train", reader: ReaderName = "auto") -> tuple[ReaderName, Path]:
+    """Find a split's class data and its layout; InputError says what was expected."""
     found = find_split(root, split, reader)
     if found is None:
         expected = (
@@ -268,7 +263,17 @@ def read_classes(
         )
         msg = f"{Path(root)}: {known_layout(Path(root)) or f'no class data of split {split!r}; {expected}'}"
         raise InputError(msg)
-    layout, path = found
+    return found
+
+
+def read_classes(
+    root: str | Path,
+    split: Split = "train",
+    reader: ReaderName = "auto",
+    rules: ReadRules | None = None,
+) -> ClassTable:
+    """Read one split of a data set."""
+    layout, path = require_split(root, split, reader)
     if others := [folder.name for folder in _named(Path(root), split, Path.is_dir) if path.is_dir() and folder != path]:
         _LOG.warning("%s: split %r is read from %s; not from %s", root, split, path.name, ", ".join(others))
     match layout:

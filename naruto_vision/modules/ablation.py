@@ -252,9 +252,9 @@ def measure_cell(analyzer: SceneAnalyzer, scenes: SceneDataset) -> dict[str, Sce
     found: dict[str, Sequence[LabelledBox]] = {}
     shown: dict[str, Sequence[LabelledBox]] = {}
     for item, prediction in _named(analyzer, scenes):
-        named = labelled_boxes(prediction, named=True)
         truth[item.scene], found[item.scene] = item.truth or (), labelled_boxes(prediction, named=False)
-        shown[item.scene] = [named[index] for index in choose_for_overlay(prediction, analyzer.overlay)]
+        drawn = choose_for_overlay(prediction, analyzer.overlay)
+        shown[item.scene] = labelled_boxes(prediction, drawn, named=True)
     everything, overlays = evaluate_scenes(truth, found, shown=shown), evaluate_scenes(truth, shown)
     sums: dict[str, SceneSums] = {}
     for one, overlay in zip(everything.scenes, overlays.scenes, strict=True):

@@ -285,8 +285,7 @@ def read_class_weights(kind: ClassWeights, data: object) -> Tensor | None:
         return None
     counts = getattr(data, "class_counts", None)
     if counts is None:
-        msg = "loss.class_weights=inverse_frequency needs class data, whose images can be counted; use none"
-        raise InputError(msg)
+        raise InputError("loss.class_weights=inverse_frequency needs class data, whose images can be counted; use none")
     if getattr(data, "balanced", False):
         _LOG.warning("loss.class_weights=inverse_frequency and data.balanced favour rare classes twice; choose one")
     return inverse_frequency(counts)

@@ -42,11 +42,10 @@ class FreezeConfig:
 
     def __post_init__(self) -> None:
         if self.unfreeze_visual_blocks and self.towers not in {"vision", "both"}:
-            msg = (
+            raise InputError(
                 f"freeze.unfreeze_visual_blocks={self.unfreeze_visual_blocks} takes effect only with "
                 f"freeze.towers=vision or both, not {self.towers}"
             )
-            raise InputError(msg)
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,7 @@ class CacheConfig:
 def freeze_towers(encoder: ClipEncoder, config: FreezeConfig, lora: LoraConfig | None = None) -> None:
     """Choose what is trained; with ``lora``, only low-rank updates and the logit scale."""
     if lora is not None and config.towers != "none":
-        msg = f"lora trains no other weights, so freeze.towers={config.towers} has no effect; omit it"
-        raise InputError(msg)
+        raise InputError(f"lora trains no other weights, so freeze.towers={config.towers} has no effect; omit it")
     for name, parameter in encoder.clip.named_parameters():
         tower = "vision" if name.startswith("visual.") else "text"
         parameter.requires_grad_(lora is None and (name in _SHARED or config.towers not in {tower, "both"}))
@@ -185,11 +183,10 @@ class ActivationCache:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
         if self.nbytes > free:
-            msg = (
+            raise InputError(
                 f"{folder}: the activations of {shape[0]} images need {self.nbytes / 1e9:.1f} GB, and "
                 f"{free / 1e9:.1f} GB are free; use cache.half=true or cache.frozen=false"
             )
-            raise InputError(msg)
         kept = np.lib.format.open_memmap(folder / _FILE, mode="w+", dtype=dtype, shape=shape)
         (folder / _FILE).unlink()  # the open file stays usable, and a killed run leaves no file
         return kept
@@ -222,8 +219,7 @@ def open_cache(config: CacheConfig, encoder: ClipEncoder, data: object, folder: 
     trunk = find_trunk(encoder)
     reason = trunk if isinstance(trunk, str) else _changing(data)
     if reason and config.frozen is True:
-        msg = f"cache.frozen=true: activations cannot be cached, because {reason}"
-        raise InputError(msg)
+        raise InputError(f"cache.frozen=true: activations cannot be cached, because {reason}")
     if isinstance(trunk, str):
         return None
     if reason or not isinstance(data, ClassDataModule):

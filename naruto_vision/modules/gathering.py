@@ -80,8 +80,7 @@ def check_same(trainer: pl.Trainer, what: str, values: Iterable[str], remedy: st
     sides = gather_lists(trainer, [(socket.gethostname(), own) if trainer.global_rank in {0, other} else ("", [])])
     (first_host, first), (host, second) = sides[0], sides[other]
     here, there = next((a, b) for a, b in zip_longest(first, second, fillvalue="nothing") if a != b)
-    msg = f"{what}: rank 0 on {first_host} has {here}, rank {other} on {host} has {there}; {remedy}"
-    raise InputError(msg)
+    raise InputError(f"{what}: rank 0 on {first_host} has {here}, rank {other} on {host} has {there}; {remedy}")
 
 
 def folder_leaders(trainer: pl.Trainer, folder: str | Path) -> list[int]:

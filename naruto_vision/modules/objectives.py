@@ -126,8 +126,7 @@ class Objective:
                 )
             case "prototype":
                 if labels is None:
-                    msg = "loss.kind=prototype needs class data; for captions use contrastive or sigmoid"
-                    raise InputError(msg)
+                    raise InputError("loss.kind=prototype needs class data; for captions use contrastive or sigmoid")
                 return prototype_cross_entropy(
                     images, texts, labels, self.scale, smoothing=smoothing, class_weights=own
                 )

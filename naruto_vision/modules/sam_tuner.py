@@ -11,8 +11,14 @@ from torchmetrics import CatMetric, MeanMetric, MetricCollection
 from naruto_vision.metrics.classification import iou_calibration
 from naruto_vision.modules.tuning import PassFigures, Tuner, adamw
 from naruto_vision.segmentation.protocol import MaskThresholds
-from naruto_vision.segmentation.sam import SamModel
-from naruto_vision.segmentation.training import PromptBatch, predict_batch, prompt_losses, prompt_quality
+from naruto_vision.segmentation.sam import DecodedMasks, SamModel
+from naruto_vision.segmentation.training import (
+    PromptBatch,
+    PromptLosses,
+    predict_batch,
+    prompt_losses,
+    prompt_quality,
+)
 
 _LOSSES = ("loss", "loss_focal", "loss_dice", "loss_iou_head")
 _MEANS = ("point_best", "point_chosen", "box_best", "box_chosen", *_LOSSES)
@@ -57,10 +63,13 @@ class SegmenterTuner(Tuner):
         self.means.set_dtype(torch.float64)  # sums do not depend on their order
         self.estimated, self.chosen = CatMetric(), CatMetric()
 
+    def _step(self, batch: PromptBatch) -> tuple[DecodedMasks, PromptLosses]:
+        predicted = predict_batch(self.model, batch, refine=self.refine)
+        return predicted, prompt_losses(self.model, batch, resolution=self.resolution, predicted=predicted)
+
     def training_step(self, batch: PromptBatch) -> Tensor:
         """Compute the loss of one batch: shape (), float32."""
-        predicted = predict_batch(self.model, batch, refine=self.refine)
-        losses = prompt_losses(self.model, batch, resolution=self.resolution, predicted=predicted)
+        _, losses = self._step(batch)
         self.finite(losses.total)
         if self.logs_next_step:
             self.log_dict(
@@ -72,11 +81,9 @@ class SegmenterTuner(Tuner):
         """Measure one batch in which every prompt has a target mask."""
         if batch is None:
             return
-        predicted = predict_batch(self.model, batch, refine=self.refine)
+        predicted, losses = self._step(batch)
         quality = prompt_quality(self.model, batch, predicted)
-        for name, value in (
-            prompt_losses(self.model, batch, resolution=self.resolution, predicted=predicted).named().items()
-        ):
+        for name, value in losses.named().items():
             self.means[name].update(value, weight=len(quality.best))
         for kind, rows in (("point", ~quality.is_box), ("box", quality.is_box)):
             self.means[f"{kind}_best"].update(quality.best[rows])

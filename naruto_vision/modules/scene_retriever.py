@@ -258,8 +258,7 @@ class SceneRetriever(pl.LightningModule):
     def _add_regions(self, batch: GalleryBatch, data: GalleryDataModule) -> None:
         """Embed the crop of each whole image's one region, as that of a labelled box is."""
         if self.segmenter is None:
-            msg = f"model.enrol {self.enrol}: expected a segmenter that finds the regions, found none"
-            raise InputError(msg)
+            raise InputError(f"model.enrol {self.enrol}: expected a segmenter that finds the regions, found none")
         for label, path, aug in zip(batch.labels, batch.paths, batch.augs, strict=True):
             if aug == UNCHANGED and split_crop(path)[1] is None:
                 box, crop = only_crop(self.segmenter, data.read(path))
@@ -403,8 +402,7 @@ class SceneRetriever(pl.LightningModule):
         for item, prediction in found:
             truth = item.truth or ()
             self.searched.update([labelled_boxes(prediction, named=False)], [truth])
-            everything = labelled_boxes(prediction, named=True)
-            shown = [everything[i] for i in choose_for_overlay(prediction, self.overlay)]
+            shown = labelled_boxes(prediction, choose_for_overlay(prediction, self.overlay), named=True)
             self.shown.update([shown], [truth])
             scores.extend(score_regions(prediction, truth))
             verdicts.append(judge_scene(shown, truth))

@@ -291,11 +291,10 @@ class Tuner(pl.LightningModule):
         for each in self.trainer.lr_scheduler_configs if self.scheduler is None else ():
             cycle = each.scheduler
             if isinstance(cycle, OneCycleLR) and steps > cycle.total_steps:
-                msg = (
+                raise InputError(
                     f"--ckpt_path: the learning-rate cycle of this run has {cycle.total_steps} steps, found {steps} "
                     "(trainer.max_steps, trainer.max_epochs); keep their number, or start a new fit without --ckpt_path"
                 )
-                raise InputError(msg)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the global random states."""

@@ -19,7 +19,6 @@ from naruto_vision.data.tables import Split
 from naruto_vision.encoders.backbone import LITE0, TimmEncoder
 from naruto_vision.encoders.base import Encoder, evaluating
 from naruto_vision.encoders.clip import ClipEncoder
-from naruto_vision.encoders.lora import plain_state
 from naruto_vision.encoders.prompts import text_prototypes
 from naruto_vision.encoders.tiny import TINY_CLIP
 from naruto_vision.errors import InputError
@@ -29,7 +28,7 @@ from naruto_vision.modules.advice import Floors, Named, advise
 from naruto_vision.modules.clip_tuner import ContrastiveTuner, label_figures
 from naruto_vision.modules.head_test import HeadTest
 from naruto_vision.modules.tuning import PassFigures, random_state, restore_random_state
-from naruto_vision.modules.wise_ft import interpolate, own_facts
+from naruto_vision.modules.wise_ft import interpolate, own_facts, untuned_weights
 
 _LOG = logging.getLogger(__name__)
 _KEY = "weights"  # in model.json of a bundle that holds other weights than those of the best epoch
@@ -74,9 +73,8 @@ class ChooseWeights(Checkpoint):
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Copy the untuned weights, before a checkpoint is loaded."""
-        if stage == "fit" and isinstance(pl_module, ContrastiveTuner):
-            state = plain_state(pl_module.encoder.clip)
-            self._start = {name: value.detach().cpu().clone() for name, value in state.items()}
+        if stage == "fit":
+            self._start = untuned_weights(pl_module)
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -16,12 +16,12 @@ from naruto_vision.encoders.clip import ClipEncoder
 from naruto_vision.encoders.lora import plain_state
 from naruto_vision.encoders.prompts import text_prototypes
 from naruto_vision.errors import InputError
-from naruto_vision.io.atomic import atomic_file, write_json
+from naruto_vision.io.atomic import write_json
 from naruto_vision.modules.clip_tuner import ContrastiveTuner, label_figures
 from naruto_vision.modules.gathering import gather_columns
 from naruto_vision.modules.tuning import PassFigures
 from naruto_vision.modules.zero_shot import kept_share, make_probe
-from naruto_vision.viz.figures import line_figure
+from naruto_vision.viz.figures import line_figure, save_figure
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,6 +34,12 @@ class WisePoint:
     score: float
     named: Mapping[str, float]
     retention: float  # fraction of the untuned model's zero-shot accuracy, 0 or above
+
+
+def untuned_weights(module: pl.LightningModule) -> dict[str, Tensor]:
+    """Copy the weights of a CLIP before it is tuned; empty for other modules."""
+    state = plain_state(module.encoder.clip) if isinstance(module, ContrastiveTuner) else {}
+    return {name: value.detach().cpu().clone() for name, value in state.items()}
 
 
 def interpolate(start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
@@ -53,8 +59,7 @@ def choose_point(points: Sequence[WisePoint], least_retention: float) -> WisePoi
     """Choose the mixture with the best score that retains enough; ties go to the smallest alpha."""
     allowed = [point for point in points if point.retention >= least_retention]
     if not allowed:
-        msg = f"no mixture keeps {least_retention:.0%} of the zero-shot accuracy; lower least_retention"
-        raise InputError(msg)
+        raise InputError(f"no mixture keeps {least_retention:.0%} of the zero-shot accuracy; lower least_retention")
     return max(allowed, key=lambda point: (point.score, -point.alpha))
 
 
@@ -94,10 +99,8 @@ class WiseSweep(Callback):
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Copy the untuned weights, before a checkpoint is loaded."""
-        if stage == "fit" and isinstance(pl_module, ContrastiveTuner):
-            self._start = {
-                name: value.detach().cpu().clone() for name, value in plain_state(pl_module.encoder.clip).items()
-            }
+        if stage == "fit":
+            self._start = untuned_weights(pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Evaluate all mixtures, choose one and write it."""
@@ -133,8 +136,7 @@ class WiseSweep(Callback):
         }
         across = "weight of the tuned model (alpha)"
         figure = line_figure(lines, across, "accuracy", mark=chosen.alpha, note="chosen")
-        with atomic_file(self.out / "wise.png") as file:
-            figure.savefig(file)
+        save_figure(figure, self.out / "wise.png")
         _LOG.info("%s: alpha %.2f keeps %.0f%% of zero-shot", self.out / "wise", chosen.alpha, 100 * chosen.retention)
 
 

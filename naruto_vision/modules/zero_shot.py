@@ -32,8 +32,7 @@ class ZeroShotProbe:
     def __post_init__(self) -> None:
         if len(self.pixels) != len(self.labels) or len(self.labels) == 0 or len(self.texts) < 2:
             found = f"{len(self.pixels)} images, {len(self.labels)} labels and {len(self.texts)} classes"
-            msg = f"zero-shot probe: expected images and at least 2 classes, found {found}"
-            raise InputError(msg)
+            raise InputError(f"zero-shot probe: expected images and at least 2 classes, found {found}")
 
     def accuracy(self, encoder: ClipEncoder) -> float:
         """Measure the fraction of images whose nearest class prototype is their own, in [0, 1]."""

@@ -1,11 +1,20 @@
-"""Plots of a tuning run."""
+"""Plots of measured figures."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from naruto_vision.io.atomic import atomic_file
+
 Line = Sequence[tuple[float, float]]
 _BESIDE = 0.07  # between the bars of neighbouring lines
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a plot as the image that the name ends in."""
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary)
 
 
 def line_figure(

@@ -117,11 +117,14 @@ def _next_pick(
     return best
 
 
-def labelled_boxes(prediction: ScenePrediction, *, named: bool) -> list[LabelledBox]:
-    """Return a scene's regions as boxes under their names, "unknown" among them, or under their best labels."""
+def labelled_boxes(
+    prediction: ScenePrediction, chosen: Sequence[int] | None = None, *, named: bool
+) -> list[LabelledBox]:
+    """Return all regions of a scene, or the chosen ones, under their names, "unknown" too, or their best labels."""
+    pairs = list(zip(prediction.regions, prediction.identities, strict=True))
     return [
         LabelledBox(region.box, identity.name if named else identity.label, identity.score)
-        for region, identity in zip(prediction.regions, prediction.identities, strict=True)
+        for region, identity in (pairs if chosen is None else [pairs[index] for index in chosen])
     ]
 
 

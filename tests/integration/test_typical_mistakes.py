@@ -40,6 +40,8 @@ AT_ONCE = [
     ("fit --config clip.yaml --root dat", "dat: no such folder (--data.root); did you mean data?"),
     ("fit --config clip.yaml --data.root nowhere", "nowhere: no such folder (--data.root)"),
     ("fit --config my.yaml", "images: no such folder (data.root of my.yaml); give yours: --data.root DIR"),
+    ("fit --config clip.yaml --root empty", "empty: no class data of split 'train'; expected train/_classes.csv"),
+    ("fit --config gallery.yaml --root empty", "empty: no class data of split 'train'; expected train/_classes.csv"),
     ("predict scene", "scene: no such image or folder; did you mean scenes?"),
     ("test --config scenes.yaml --data.test nowhere --encoder tiny-clip", "nowhere: no such folder (--data.test)"),
     # galleries
@@ -82,6 +84,7 @@ AT_ONCE = [
     (f"{FIT} --seed 3", "--seed; did you mean --seed_everything?"),
     (f"{FIT} --ckpt-path last", "--ckpt-path; did you mean --ckpt_path?"),
     (f"{PREDICT} --treshold 0.5", "--treshold; did you mean --threshold?"),
+    ("video index episode.mp4 --out runs/videos", "--out runs/videos; did you mean --store?"),
     ("search --galery runs/gallery --text red", "did you mean --gallery?"),
     ("fit --config gallery.yaml --root data --encoder tiny-clip --out runs/mine", "give its folder, --gallery DIR"),
     ("fti --config clip.yaml", "fti: no such command; did you mean `naruto-vision fit`?"),
@@ -112,6 +115,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for path in ("data/train/a/1.png", "scenes/a.png"):
         write_image(Path(path), np.zeros((8, 8, 3), np.uint8))
+    Path("empty").mkdir()
     rows = [GalleryRow("a.png", "Ayame"), GalleryRow("b.png", "Bran")]
     note = {"encoder": {"kind": "clip", "model": "tiny-clip", "pretrained": None}}
     Gallery.build(np.eye(2, 4, dtype=np.float32), rows, fingerprint="0" * 64, note=note).save("runs/gallery")

@@ -21,6 +21,7 @@ from naruto_vision.records import ImageArray
 
 LATIN = os.fsdecode(b"caf\xe9")
 SHADES = {"Koba": 60, "Miru": 200}
+FEW_POINTS = "--model.segmenter.init_args.prompter.init_args.points_per_side=4"
 
 
 def noisy(shade: int, seed: int, height: int = 32, width: int = 32) -> ImageArray:
@@ -50,7 +51,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def predict(folder: str, *more: str) -> int:
-    return main(["predict", folder, "--trainer.logger", "false", "--trainer.enable_progress_bar", "false", *more])
+    quiet = ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
+    return main(["predict", folder, FEW_POINTS, *quiet, *more])
 
 
 def scenes_of(out: Path) -> list[str]:
@@ -118,7 +120,7 @@ def test_truth_of_names_that_the_gallery_lacks(place: Path, capfd: pytest.Captur
         (place / "scenes" / name).rename(place / "scenes" / "images" / name)
     box = {"bbox": [0, 0, 31, 31]}
     config, folder = ("scenes.yaml", "test") if command == "test" else ("gallery.yaml", "valid")
-    options = [command, "--config", config, f"--data.{folder}", "scenes", "--trainer.logger", "false"]
+    options = [command, "--config", config, f"--data.{folder}", "scenes", "--trainer.logger", "false", FEW_POINTS]
     options += ["--model.encoder", "ClipEncoder", "--model.encoder.init_args.model", "tiny-clip"]
     (place / "scenes" / "gt.json").write_text(json.dumps({"s0.png": [{**box, "label": "Kobba"}], "s1.png": []}))
     assert main(options) == 2

@@ -138,11 +138,13 @@ def test_other_weights_than_those_of_the_best_epoch_are_described_where_they_are
     assert told["best"] == {"epoch": 2, "accuracy": 0.625}
     assert told["kept"] == {"alpha": 0.25, "accuracy": 0.75}
     assert (tmp_path / "confusion_matrix.csv").read_text() == confusion_csv(MATRIX.T, NAMES)
-    assert "0.25 of the weights of epoch 2 and 0.75 of the untuned ones, which classify 5 of 8" in caplog.messages[0]
+    assert (
+        "0.25 of the weights of epoch 2 and 0.75 of the untuned ones, by whose class texts 5 of 8" in caplog.messages[0]
+    )
     module.export.kept = 0.0
     with caplog.at_level("INFO", logger="naruto_vision"):
         TuningFiles(str(tmp_path)).teardown(trainer_of(), module, "fit")
-    assert ": the untuned weights, which classify 5 of 8" in caplog.messages[1]
+    assert ": the untuned weights, by whose class texts 5 of 8" in caplog.messages[1]
 
 
 def test_a_run_that_never_validated_leaves_what_it_knows(tmp_path: Path) -> None:
@@ -154,7 +156,10 @@ def test_a_run_that_never_validated_leaves_what_it_knows(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("figures", "told"),
     [
-        (PassFigures(0.6, {}, MATRIX), "the weights of epoch 2, which classify 5 of 8 validation images correctly"),
+        (
+            PassFigures(0.6, {}, MATRIX),
+            "the weights of epoch 2, by whose class texts 5 of 8 validation images are right",
+        ),
         (PassFigures(0.6, {}), "the weights of epoch 2, the best by validation"),
         (None, "the weights of the last step, because no validation chose any"),
     ],
@@ -190,7 +195,7 @@ def test_a_run_that_is_stopped_leaves_its_files_after_the_first_validation(tmp_p
         (
             KeyboardInterrupt(),
             "c/last.ckpt",
-            ["stopped; the same command with --ckpt_path last continues from c/last.ckpt"],
+            ["stopped; the same `fit` with --ckpt_path last continues from c/last.ckpt"],
         ),
         (KeyboardInterrupt(), "", []),
         (ValueError(), "c/last.ckpt", []),

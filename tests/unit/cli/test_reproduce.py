@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from naruto_vision.cli.main import main
 from naruto_vision.io.bundles import packaged_tables
+from naruto_vision.io.images import write_image
 
 COUNTS = "evaluate counts A=3/4/5/6 B=2/4/5/6 --json-out counts.json"
-LOADED = "fit --config gallery.yaml --data.root . --encoder ViT-B-32 --model.encoder.init_args.pretrained=openai"
+LOADED = "fit --config gallery.yaml --data.root {set} --encoder ViT-B-32 --model.encoder.init_args.pretrained=openai"
 ROWS = {"accuracy": "counts.json#/runs/{column}/object_accuracy"}
 
 
@@ -136,7 +138,9 @@ def test_mistakes_are_one_line(
 
 
 def test_a_step_does_not_use_the_network(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert main(["reproduce", table(tmp_path, steps=[LOADED]), "--out", str(tmp_path / "a")]) == 2
+    write_image(tmp_path / "data" / "train" / "ayame" / "1.png", np.zeros((8, 8, 3), np.uint8))
+    data = ["--data", f"set={tmp_path / 'data'}"]
+    assert main(["reproduce", table(tmp_path, steps=[LOADED]), *data, "--out", str(tmp_path / "a")]) == 2
     assert "a step of a table does not use the network" in caplog.text  # open_clip asks for more than one address
 
 

@@ -108,7 +108,7 @@ def test_a_stranger_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     document = found(capsys, "--image", "stranger.png", "--known-from", "0.999999")
     (query,) = document["queries"]
     assert (query["answer"]["name"], query["answer"]["known"]) == ("unknown", False)
-    assert document["bar"] == {"score": 0.999999, "asked": 0, "right": 0, "kept": None, "rule": ""}
+    assert document["threshold"] == {"score": 0.999999, "asked": 0, "right": 0, "kept": None, "rule": ""}
     assert "--known-from: expected a number from -1 to 1" in refused(capsys, "--image", "x.png", "--known-from", "2")
 
 

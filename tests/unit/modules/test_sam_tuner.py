@@ -18,7 +18,7 @@ class Squares(MaskSource):
     """A bright square on a dark ground, elsewhere in each image."""
 
     def __len__(self) -> int:
-        return 4
+        return 2
 
     def __getitem__(self, index: int) -> MaskedImage:
         mask = np.zeros((1, 64, 64), dtype=bool)
@@ -39,7 +39,7 @@ def _fit(
         num_sanity_val_steps=0,
         **{"enable_checkpointing": False, **options},
     )
-    trainer.fit(tuner, MaskData(Squares(), Squares(), batch_size=2), ckpt_path=ckpt_path, weights_only=True)
+    trainer.fit(tuner, MaskData(Squares(), Squares(), batch_size=1), ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 
@@ -111,7 +111,7 @@ def test_a_run_without_validation_still_leaves_a_bundle(tmp_path: Path) -> None:
 def test_test_measures_the_same_as_validation(tmp_path: Path) -> None:
     tuner = _tuner(tmp_path)
     trainer = _fit(tmp_path, tuner, steps=1)
-    data = MaskData(Squares(), Squares(), batch_size=2)
+    data = MaskData(Squares(), Squares(), batch_size=1)
     valid, test = trainer.validate(tuner, data, verbose=False)[0], trainer.test(tuner, data, verbose=False)[0]
     assert {name.split("/")[1]: value for name, value in valid.items()} == {
         name.split("/")[1]: value for name, value in test.items()
