@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naruto_vision.cli.console import count, progress, show, whole_number
+from naruto_vision.cli.console import count, progress, show, warn, whole_number
+from naruto_vision.cli.reproduce import STEPS, finished_steps, note_finished
 from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import write_json
 from naruto_vision.io.bundles import config_path
-from naruto_vision.io.locks import folder_lock, is_in_use, lock_beside
+from naruto_vision.io.locks import folder_lock, lock_beside
 from naruto_vision.io.text import quantity
 
 if TYPE_CHECKING:
@@ -95,8 +96,7 @@ def _refuse_unused(arguments: argparse.Namespace) -> None:
     unused = of_images if arguments.videos else of_videos
     if given := [name for name, value in unused.items() if getattr(arguments, name) != value]:
         what = "only for images and scenes: leave it out, or --videos" if arguments.videos else "needs --videos N"
-        msg = f"--{given[0].replace('_', '-')}: {what}"
-        raise InputError(msg)
+        raise InputError(f"--{given[0].replace('_', '-')}: {what}")
 
 
 def _draw_videos(arguments: argparse.Namespace, cast: "Cast") -> int:
@@ -119,7 +119,8 @@ def _draw_videos(arguments: argparse.Namespace, cast: "Cast") -> int:
 
 
 def _demo_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for data and results")
+    text = "folder for data and results; a stopped demo resumes"
+    parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help=text)
     parser.add_argument("--seed", type=whole_number, default=7, metavar="N", help="random seed of the synthetic data")
     parser.add_argument("--scenes", type=count, default=40, metavar="N", help="number of test scenes")
     parser.add_argument("--train", type=count, default=40, metavar="N", help="training images per class")
@@ -139,18 +140,27 @@ def _demo(arguments: argparse.Namespace) -> int:
 
     from naruto_vision.metrics.report import table_from_json
 
-    _prepare_folder(arguments)
+    out: Path = arguments.out
+    steps = _steps(arguments)
+    lines = [" ".join(argv) for _, argv in steps]
+    done = 0 if arguments.force else finished_steps(out, lines, "--force to replace it")
+    if not done:
+        _clear(out)
     console = Console()
     started = time.perf_counter()
-    out: Path = arguments.out
     console.print(f"[dim]$ cd {out}[/]", soft_wrap=True, highlight=False)
-    with contextlib.chdir(out):
-        for number, (title, argv) in enumerate(_steps(arguments), start=1):
-            begun = time.perf_counter()
-            console.rule(f"[bold]{number}/5 {title}")
-            console.print(f"[dim]$ naruto-vision {' '.join(argv)}[/]", soft_wrap=True, highlight=False)
-            _run_step(argv)
-            console.print(f"[dim]{time.perf_counter() - begun:.0f} s[/]")
+    for number, (title, argv) in enumerate(steps[done:], start=done + 1):
+        begun = time.perf_counter()
+        console.rule(f"[bold]{number}/{len(steps)} {title}")
+        console.print(f"[dim]$ naruto-vision {lines[number - 1]}[/]", soft_wrap=True, highlight=False)
+        try:
+            with contextlib.chdir(out):
+                _run_step(argv)
+        except (KeyboardInterrupt, SystemExit):
+            warn(f"stopped in step {number} of {len(steps)}; the same `naruto-vision demo` continues with this step")
+            raise
+        note_finished(out, lines, number)
+        console.print(f"[dim]{time.perf_counter() - begun:.0f} s[/]")
     results = json.loads((out / "runs" / "scenes" / "results.json").read_text(encoding="utf-8"))
     write_json(out / "results.json", results)
     console.rule("[bold]Results")
@@ -161,20 +171,9 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _check_demo(arguments: argparse.Namespace) -> None:
     if arguments.train < 2:
-        msg = f"--train {arguments.train}: expected at least 2"
-        raise InputError(msg)
+        raise InputError(f"--train {arguments.train}: expected at least 2")
     if arguments.out.exists() and not arguments.out.is_dir():
-        msg = f"{arguments.out}: expected a folder, found a file; give another --out"
-        raise InputError(msg)
-
-
-def _prepare_folder(arguments: argparse.Namespace) -> None:
-    """Remove an earlier demo's files from the output folder; InputError if it has other files."""
-    if is_in_use(arguments.out):
-        if not arguments.force:
-            msg = f"{arguments.out}: is not empty; give another --out, or --force to replace it"
-            raise InputError(msg)
-        _clear(arguments.out)
+        raise InputError(f"{arguments.out}: expected a folder, found a file; give another --out")
 
 
 def _clear(out: Path) -> None:
@@ -185,7 +184,8 @@ def _clear(out: Path) -> None:
     if written and not (out / "data" / WORLD).is_file():
         msg = f"{out}: has {', '.join(written)}, but no data/{WORLD}, so no demo wrote them; give another --out"
         raise InputError(msg)
-    (out / "results.json").unlink(missing_ok=True)
+    for name in ("results.json", STEPS):
+        (out / name).unlink(missing_ok=True)
     for name in written:  # the marker file is removed last, so that an interrupted removal can be repeated
         shutil.rmtree(out / name)
 

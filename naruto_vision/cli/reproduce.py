@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from naruto_vision.metrics.tables import TableFile
 
 _ALLOWED = ("demo", "draw", "fit", "validate", "test", "predict", "evaluate", "evaluate counts", "evaluate tracks")
-_DONE = "steps.json"
+STEPS = "steps.json"
+"""The steps of a folder, and how many of them are finished."""
+
 _UNKNOWN = "?"  # a hash that is not known yet
 _OUTSIDE = re.compile(r"(?:^|[^\w.-])[/~@]|\.\.|://|https?:|pipe:|allow.(?:pipe|imports)|[\\\0]")
 """What may lead out of the output folder: absolute paths, "..", addresses, commands, lists of names."""
@@ -61,13 +63,13 @@ def reproduce(arguments: argparse.Namespace) -> int:
     steps = [_step(step, path, data) for step in table.steps]
     out: Path = arguments.out or Path("runs/reproduce") / path.stem
     with folder_lock(out, "--out"):
-        done = _done_steps(out, table)
+        done = finished_steps(out, table.steps, "remove it")
         made_of = _hashes(table, path, out, data)
         for number, (text, argv) in enumerate(zip(table.steps, steps, strict=True), start=1):
             if number > done:
                 show(f"{number}/{len(steps)} naruto-vision {text}")
                 _run(argv, out, text)
-                write_json(out / _DONE, {"steps": table.steps, "done": number})
+                note_finished(out, table.steps, number)
             made_of = _hashes(table, path, out, data)
         if missing := table.expect.keys() - made_of.keys():
             raise MissingPathError(out / min(missing), "file, which `expect` names")
@@ -100,8 +102,7 @@ def data_folders(given: list[str]) -> dict[str, Path]:
     for text in given:
         name, found, folder = text.partition("=")
         if not (found and re.fullmatch(r"\w+", name)):
-            msg = f"--data {text}: expected NAME=DIR"
-            raise InputError(msg)
+            raise InputError(f"--data {text}: expected NAME=DIR")
         if not Path(folder).is_dir():
             raise MissingPathError(folder, f"folder (--data {name})")
         folders[name] = Path(folder).absolute()
@@ -118,8 +119,7 @@ def _step(text: str, path: Path, data: Mapping[str, Path]) -> list[str]:
         raise InputError(f"{path}: step {text!r}: {error}") from None
     command, rest = split(argv) if argv else ("", [])
     if command not in _ALLOWED:
-        msg = f"{path}: step {text!r}: expected one of {', '.join(_ALLOWED)}"
-        raise InputError(msg)
+        raise InputError(f"{path}: step {text!r}: expected one of {', '.join(_ALLOWED)}")
     pairs = list(zip(["", *rest], rest, strict=False))  # each argument behind the one before
     if bad := [word for before, word in pairs if _leads_out(before, word)]:
         msg = f"{path}: step {text!r}: {bad[0]!r} may lead out of the output folder; use names inside it, or {{NAME}}"
@@ -148,8 +148,7 @@ def fill_folders(word: str, path: Path, data: Mapping[str, Path]) -> str:
 
     def folder(found: re.Match[str]) -> str:
         if found[1] not in data:
-            msg = f"{path}: needs {found[0]}: give --data {found[1]}=DIR"
-            raise InputError(msg)
+            raise InputError(f"{path}: needs {found[0]}: give --data {found[1]}=DIR")
         return str(data[found[1]])
 
     return _FOLDER.sub(folder, word)
@@ -164,18 +163,22 @@ def _figures_file(name: str, path: Path, out: Path, data: Mapping[str, Path]) ->
     return folder / rest
 
 
-def _done_steps(out: Path, table: "TableFile") -> int:
-    """Return how many steps an earlier run of the same table has finished in the output folder."""
-    record = out / _DONE
+def finished_steps(out: Path, steps: list[str], remedy: str) -> int:
+    """Return how many of these steps an earlier run has finished in a folder; InputError if it has other files."""
+    record = out / STEPS
     if record.is_file():
         earlier = read_json(record, dict[str, object])
         done = earlier.get("done")
-        if earlier.get("steps") == table.steps and isinstance(done, int):
+        if earlier.get("steps") == steps and isinstance(done, int):
             return done
     if out.is_dir() and is_in_use(out):
-        msg = f"{out}: is not empty, and no run of these steps made it; give another --out, or remove it"
-        raise InputError(msg)
+        raise InputError(f"{out}: is not empty, and no run of these steps made it; give another --out, or {remedy}")
     return 0
+
+
+def note_finished(out: Path, steps: list[str], done: int) -> None:
+    """Record how many steps are finished, for ``finished_steps``."""
+    write_json(out / STEPS, {"steps": steps, "done": done})
 
 
 def _run(argv: list[str], out: Path, text: str) -> None:
@@ -185,8 +188,7 @@ def _run(argv: list[str], out: Path, text: str) -> None:
     with contextlib.chdir(out), _without_network():
         code = main(argv)
     if code:
-        msg = f"step `naruto-vision {text}` ended with exit code {code}; the steps before it are kept"
-        raise InputError(msg)
+        raise InputError(f"step `naruto-vision {text}` ended with exit code {code}; the steps before it are kept")
 
 
 @contextlib.contextmanager
@@ -221,10 +223,9 @@ def _hashes(table: "TableFile", path: Path, out: Path, data: Mapping[str, Path])
             continue
         found = _tree_sha256(source) if source.is_dir() else file_sha256(source)
         if expected not in (_UNKNOWN, found):
-            msg = (
+            raise InputError(
                 f"{name}: expected sha256 {expected[:12]}, found {found[:12]} in {source}; the table is of other inputs"
             )
-            raise InputError(msg)
         hashes[name] = found
     return hashes
 
@@ -239,10 +240,9 @@ def _source(name: str, path: Path, out: Path, data: Mapping[str, Path]) -> Path:
     if kind == "data" and rest:
         return Path(fill_folders(f"{{{rest}}}", path, data))
     if refusal(name) or (kind in ("config", "weights") and rest):
-        msg = (
+        raise InputError(
             f"{name}: in `expect`: expected `config NAME`, `weights NAME`, `data NAME`, or a file of the output folder"
         )
-        raise InputError(msg)
     return out / name
 
 

@@ -10,10 +10,21 @@ from naruto_vision.cli.main import main
 RATES = ("object_accuracy", "recall", "reference_recall", "class_given_matched", "precision")
 
 
+def _stop(argv: list[str]) -> None:
+    raise KeyboardInterrupt(*argv)
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo that was stopped in its second step, and run again."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    assert main(["demo", "--out", str(out), "--scenes", "3", "--train", "4", "--epochs", "1", "--seed", "3"]) == 0
+    line = ["demo", "--out", str(out), "--scenes", "2", "--train", "4", "--epochs", "1", "--seed", "3"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("naruto_vision.cli.trainer.run_cli", _stop)
+        assert main(line) == 130
+    drawn = (out / "data" / "world.json").stat().st_mtime_ns
+    assert main(line) == 0
+    assert (out / "data" / "world.json").stat().st_mtime_ns == drawn  # the first step was not repeated
     return out
 
 
@@ -30,14 +41,14 @@ def test_results_have_every_rate_with_its_count_and_interval(demo: Path) -> None
 
 def test_every_scene_has_its_files(demo: Path) -> None:
     scenes = sorted(path.stem for path in (demo / "data" / "scenes" / "test" / "images").iterdir())
-    assert len(scenes) == 3
+    assert len(scenes) == 2
     for stem in scenes:
         document = json.loads((demo / "runs" / "scenes" / "json" / f"{stem}.json").read_text())
         assert document["scene"].startswith(stem)
         assert (demo / "runs" / "scenes" / "json" / f"{stem}_overlay.json").is_file()
         assert (demo / "runs" / "scenes" / "overlay" / f"{stem}_overlay.jpg").is_file()
     run = json.loads((demo / "runs" / "scenes" / "run.json").read_text())
-    assert run["counts"]["seen"] == run["counts"]["ok"] == 3
+    assert run["counts"]["seen"] == run["counts"]["ok"] == 2
 
 
 def test_the_gallery_holds_every_training_image_and_knows_when_to_say_unknown(demo: Path) -> None:
