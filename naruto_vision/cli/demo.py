@@ -146,6 +146,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     done = 0 if arguments.force else finished_steps(out, lines, "--force to replace it")
     if not done:
         _clear(out)
+        note_finished(out, lines, 0)
     console = Console()
     started = time.perf_counter()
     console.print(f"[dim]$ cd {out}[/]", soft_wrap=True, highlight=False)
