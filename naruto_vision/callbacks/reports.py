@@ -86,6 +86,7 @@ class TuningFiles(Callback):
         self.epochs: list[dict[str, float]] = []
         self.rates: list[float] = []
         self._losses: list[Tensor] = []
+        self._validated = False  # in this process; a resumed run has the epochs of an earlier one
 
     @override
     def on_train_batch_start(
@@ -108,6 +109,7 @@ class TuningFiles(Callback):
         """Record the metrics of this validation."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
+        self._validated = True
         row = {"epoch": float(trainer.current_epoch + 1), "step": float(trainer.global_step)}
         if self._losses:
             row["train_loss"] = float(sum(float(loss) for loss in self._losses)) / len(self._losses)
@@ -136,7 +138,7 @@ class TuningFiles(Callback):
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write the files of a run that is stopped after its first validation, and log how to resume it."""
-        if self.epochs and getattr(pl_module, "figures", None) is not None:  # not one that is refused at its start
+        if self._validated:
             self._finish(trainer, pl_module)
         last = getattr(trainer.checkpoint_callback, "last_model_path", "")
         stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal, not an error

@@ -42,7 +42,7 @@ def test_images_are_described_without_a_run(tmp_path: Path, monkeypatch: pytest.
         (["--describer", "transformers", "--model", "none"], "none/config.json: no such config of a model"),
         (["--describer", "endpoint", "--url", "ftp://x"], "expected an address that starts with http"),
         (["--describer", "endpoint", "--url", "http://127.0.0.1:9/v1"], "nothing listens there; start a server"),
-        (["--describer", "endpoint", "--timeout", "0"], "expected seconds, more than 0"),
+        (["--describer", "endpoint", "--timeout", "0"], "expected seconds, above 0 and up to"),
         (["--vocabulary", "none.yaml"], "none.yaml: no such vocabulary file"),
         (["--attempts", "11"], "expected attempts from 1 to 10"),
         (["--images", "none"], "none: no such folder of the run's images"),
