@@ -25,6 +25,7 @@ from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.io.images import read_image, scan_folder
 from naruto_vision.io.typed_json import read_json_lines
 from naruto_vision.recognition.decision import decide
+from naruto_vision.recognition.open_set import thresholds_of
 from naruto_vision.recognition.writer import LOG, SceneWriter
 from naruto_vision.records import Neighbour, Region, ScenePrediction
 from naruto_vision.segmentation.crops import CropConfig, embed_regions
@@ -130,6 +131,7 @@ def _run(*argv: str) -> None:
 def _one_by_one(scenes: Path, gallery_folder: Path, out: Path) -> None:
     """Do the job of `predict` the usual way: stock masks, then region by region and crop by crop; write the same."""
     encoder, gallery = ClipEncoder("tiny-clip").eval(), Gallery.open(gallery_folder)
+    thresholds = thresholds_of(gallery, "vote")  # the gallery's own are for the rule that it chose
     segmenter = Segmenter(GridPrompter(POINTS), SamModel(weights="tiny-sam").eval())
     names = [str(path) for path in scan_folder(scenes).images]
     writer = SceneWriter(out, names, gallery.labels, {}, crop=CROPS[0])
@@ -141,7 +143,7 @@ def _one_by_one(scenes: Path, gallery_folder: Path, out: Path) -> None:
             best = np.argsort(-scores, kind="stable")[:VOTES].tolist()
             rows, ids = gallery.rows, gallery.content.ids
             found = [Neighbour(int(ids[i]), rows[i].label, float(scores[i]), rows[i].path) for i in best]
-            identities.append(decide(found, gallery.thresholds, "vote"))
+            identities.append(decide(found, thresholds, "vote"))
         height, width = image.shape[:2]
         writer.write(image, ScenePrediction(name, width, height, tuple(regions), tuple(identities), {}))
     writer.close()
