@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from naruto_vision.records import LabelledBox, Region
     from naruto_vision.segmentation.generator import Segmenter
 
-_MATCH = 0.5  # least IoU
 _HELD, _WHOLE = 0.9, 0.6  # of the box that is inside; of the image, more than which holds anything
 
 
@@ -117,10 +116,11 @@ def _evenly(total: int, most: int) -> list[int]:
 def _is_found(box: "LabelledBox", regions: "Sequence[Region]", pixels: int) -> bool:
     """Return whether a region matches a box, or holds it without being most of the image."""
     from naruto_vision.geometry import area_xyxy, inclusive_iou_matrix, shared_pixels
+    from naruto_vision.metrics.scene import MATCH
 
     if not regions:
         return False
-    if inclusive_iou_matrix([box.box], [region.box for region in regions]).max() >= _MATCH:
+    if inclusive_iou_matrix([box.box], [region.box for region in regions]).max() >= MATCH:
         return True
     least, most = _HELD * area_xyxy(box.box), _WHOLE * pixels
     return any(shared_pixels(box.box, one.box) >= least and area_xyxy(one.box) <= most for one in regions)

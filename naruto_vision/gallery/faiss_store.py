@@ -19,8 +19,8 @@ from naruto_vision.errors import FormatError, InputError
 from naruto_vision.gallery.content import unit_rows
 from naruto_vision.gallery.index import VectorIndex
 from naruto_vision.gallery.vector_store import AGAIN, KEY, Collection, Entries, Hit, Metadata, VectorStore
-from naruto_vision.io.atomic import TEMPORARY_PREFIX, atomic_folder, write_bytes, write_text
-from naruto_vision.io.locks import folder_lock, lock_beside
+from naruto_vision.io.atomic import atomic_folder, write_bytes, write_text
+from naruto_vision.io.locks import TEMPORARY, folder_lock, lock_beside
 from naruto_vision.io.typed_json import convert_json, require_regular
 from naruto_vision.records import Vectors
 
@@ -173,7 +173,7 @@ class FaissStore(VectorStore):
         if folder.is_symlink():
             folder.unlink()
             return
-        hidden = folder.with_name(f"{TEMPORARY_PREFIX}nv-{key}")
+        hidden = folder.with_name(f"{TEMPORARY}{key}")
         shutil.rmtree(hidden, ignore_errors=True)
         folder.rename(hidden)
         shutil.rmtree(hidden)

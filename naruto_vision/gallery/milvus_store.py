@@ -170,12 +170,11 @@ def _check_files(folder: Path) -> None:
     It does so behind links too, and reads and writes files where manifests and schemas say.
     """
     for parent, folders, files in os.walk(folder):
-        for path in (Path(parent, name) for name in [*folders, *files]):
-            if path.is_symlink():
-                raise FormatError(path, "a file or a folder", "a link", _AGAIN)
-            if path.name in files:
-                require_regular(path)
-            if _NAMING.fullmatch(path.name) and path.name in files:
+        if link := next((Path(parent, name) for name in [*folders, *files] if Path(parent, name).is_symlink()), None):
+            raise FormatError(link, "a file or a folder", "a link", _AGAIN)
+        for path in (Path(parent, name) for name in files):
+            require_regular(path)
+            if _NAMING.fullmatch(path.name):
                 for name in _names(read_json(path, dict[str, Any], hint=_AGAIN)):
                     if reason := name and refusal(name):
                         raise FormatError(path, "names of its own files", f"{name[:100]!r}, which {reason}", _AGAIN)

@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from naruto_vision.geometry import inclusive_iou_matrix
+from naruto_vision.metrics.scene import MATCH
 from naruto_vision.records import Box
 
 Detections: TypeAlias = tuple[Sequence[Box], NDArray[np.float32], Sequence[Box]]
 """Boxes of one image in inclusive pixels, their scores (N,) in [0, 1], and the objects."""
-
-
-_MATCH = 0.5  # least IoU of a box and its object
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def detection_curve(images: Sequence[Detections]) -> DetectionCurve:
         overlap = inclusive_iou_matrix(boxes, truth)
         for row in np.argsort(-confidence, kind="stable"):
             best = int(overlap[row].argmax()) if len(truth) else -1
-            hit = best >= 0 and overlap[row, best] >= _MATCH
+            hit = best >= 0 and overlap[row, best] >= MATCH
             scores.append(float(confidence[row]))
             hits.append(hit)
             if hit:

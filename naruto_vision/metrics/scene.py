@@ -17,6 +17,9 @@ Matching: TypeAlias = Literal["box", "label"]
 Match: TypeAlias = Literal["iou", "contains"]
 """When a pair of boxes may match: ``iou``: by their IoU alone. ``contains``: also if one is mostly inside the other."""
 
+MATCH = 0.5
+"""Least IoU of boxes that match, where no other is asked for."""
+
 INSIDE = 0.8
 """A box is inside another one if at least this fraction of its pixels is."""
 

@@ -11,7 +11,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds, calibrate_thresholds, conformal_scores
 from naruto_vision.geometry import box_pixels, inclusive_iou_matrix, shared_pixel_matrix
-from naruto_vision.metrics.scene import INSIDE
+from naruto_vision.metrics.scene import INSIDE, MATCH
 from naruto_vision.records import Identity, LabelledBox, Neighbour, ScenePrediction
 from naruto_vision.segmentation.crops import Embedding
 
@@ -25,7 +25,6 @@ Decision: TypeAlias = Literal["auto", Rule]
 """A rule, or ``auto``: the one that the gallery has recorded; see ``recorded_rule``."""
 
 _REACH = 0.05  # temperature; on synthetic validation scenes all values from 0.03 up to equal votes do as well
-_MATCH = 0.5  # IoU of a region with a character's box
 
 
 def decide(
@@ -140,7 +139,7 @@ def score_regions(prediction: ScenePrediction, truth: Sequence[LabelledBox]) -> 
     labels = np.array([item.label for item in truth], dtype=object)
     for number, identity in enumerate(prediction.identities):
         own, row = labels == identity.label, overlap[number]
-        matched = bool(len(row) and row.max() >= _MATCH)
+        matched = bool(len(row) and row.max() >= MATCH)
         right = own[int(row.argmax())] if matched else (own & (shared[number] >= INSIDE * box_pixels(objects))).any()
         part = (own & (shared[number] >= INSIDE * box_pixels(boxes)[number])).any()
         if matched or right or not part:

@@ -96,5 +96,5 @@ def box_prompts(
 ) -> Prompts:
     """Return a prompt for each of N boxes (N, 4), by default named by their corners."""
     names = names or tuple("box " + ",".join(f"{value:g}" for value in box) for box in boxes)
-    return Prompts(np.zeros((len(boxes), 0, 2), np.float32), np.zeros((len(boxes), 0), np.int64), boxes, names,
-                   scores=scores)  # fmt: skip
+    no_points = np.zeros((len(boxes), 0, 2), np.float32), np.zeros((len(boxes), 0), np.int64)
+    return Prompts(*no_points, boxes, names, scores=scores)
