@@ -366,7 +366,9 @@ def _summary(
 ) -> Iterator[str]:
     """Yield what was found, why images are left out, where to look, and how to measure (None: against ``truth``)."""
     counts, bad = run["counts"], run["quarantined"]
-    found = f"{counts['regions']} regions: {counts['known']} named, {counts['regions'] - counts['known']} unknown"
+    unknown = counts["shown"] - counts["named"]
+    shown = f"{counts['shown']} of {counts['regions']} regions shown"
+    found = f"{shown}: {counts['named']} named, {unknown} unknown"
     searched = f"{counts['ok']} of {counts['seen']} scenes searched, {counts['quarantined']} could not be read"
     yield f"{out}: {searched}; {found}"
     yield from (f"  {each['reason']}" for each in bad[:_REASONS])

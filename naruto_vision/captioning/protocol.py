@@ -119,7 +119,7 @@ class AskingRule:
         return min(region.predicted_iou, region.stability) < self.quality
 
     def is_weak(self, description: Description) -> bool:
-        """Whether an answer is worth another question; a failure is not, as the describer has tried again itself."""
+        """Whether an answer is worth another request; a failure is not, as the describer has tried again itself."""
         low = description.score is not None and description.score < self.score
         return not description.error and (not description.text or low)
 
@@ -130,7 +130,7 @@ class Described:
 
     Args:
         description: The best answer.
-        asked: How many questions it took.
+        asked: How many requests it took.
         box_shown: Whether the region's box with its surroundings was shown, instead of the cut-out.
     """
 

@@ -183,7 +183,7 @@ def summary_lines(out: Path, summary: Mapping[str, Any]) -> Iterator[str]:
     parts += [f"{counts['failed']} failed"] if counts["failed"] else []
     spent = summary["milliseconds_per_region"]
     time_text = "" if spent is None else f", {spent:.0f} ms a region"
-    yield f"{', '.join(parts)}; {counts['asked']} questions{time_text}"
+    yield f"{', '.join(parts)}; {counts['asked']} requests{time_text}"
     yield from (f"  {each['reason']}" for each in summary["quarantined"][:5])
     yield from (f"  failed: {reason}; the same command asks again" for reason in summary["failed"][:5])
     yield f"read {out / REPORTS}; for programs: {out / DESCRIPTIONS}, {out / SUMMARY}"

@@ -241,14 +241,15 @@ class SceneWriter:
         self.merge()
         records = (record["regions"] for record in _records(self.out / LOG) if record["scene"] in self._order)
         found = [_tally(own) for own in records]
-        done, regions, known = len(found), sum(one[0] for one in found), sum(one[1] for one in found)
+        done = len(found)
         if done < (searched := len(self.done - self.absent)):
             msg = f"{self.out / LOG}: has {done} of {searched} searched scenes, the others were removed; run again"
             raise InputError(msg)
         if self.settings.coco:
             write_coco(self.out / COCO, self._coco_scenes, self._labels)
         bad = [{"scene": scene, "reason": reason} for scene, reason in sorted(quarantined)]
-        counts = {"seen": done + len(bad), "ok": done, "quarantined": len(bad), "regions": regions, "known": known}
+        counts = {"seen": done + len(bad), "ok": done, "quarantined": len(bad)}
+        counts |= {key: sum(one[key] for one in found) for key in ("regions", "shown", "named")}
         if self.absent:
             counts["absent"] = len(self.absent)
         times = read_json_lines(self.out / TIMES, dict[str, Any], hint=_ELSEWHERE)
@@ -258,9 +259,9 @@ class SceneWriter:
             "counts": counts,
             "quarantined": bad,
             "scenes": {
-                "without_regions": sum(not one[0] for one in found),
-                "without_names": sum(not one[1] for one in found),
-                "best_iou": _mean([one[2] for one in found if one[0]]),
+                "without_regions": sum(not one["regions"] for one in found),
+                "without_names": sum(not one["named"] for one in found),
+                "best_iou": _mean([one["best_iou"] for one in found if one["regions"]]),
             },
             "latency_ms": latency_percentiles(row for row in times if row.get("scene") in self._order),
             **facts,
@@ -309,10 +310,18 @@ def refuse_other_results(out: Path, identity: Mapping[str, Any], remedy: str = "
         raise InputError(msg)
 
 
-def _tally(regions: Sequence[_FoundRegion]) -> tuple[int, int, float]:
-    """Return how many regions a scene has, how many are named, and the highest predicted IoU."""
-    named = sum(region["name"] == region["label"] for region in regions)
-    return len(regions), named, max((region.get("predicted_iou", 1.0) for region in regions), default=1.0)
+class _Tally(TypedDict):
+    regions: int
+    shown: int  # in the overlay
+    named: int  # of the shown ones
+    best_iou: float
+
+
+def _tally(regions: Sequence[_FoundRegion]) -> _Tally:
+    shown = [region for region in regions if region["shown"]]
+    named = sum(region["name"] == region["label"] for region in shown)
+    best = max((region.get("predicted_iou", 1.0) for region in regions), default=1.0)
+    return {"regions": len(regions), "shown": len(shown), "named": named, "best_iou": best}
 
 
 def _mean(values: Sequence[float]) -> list[float] | None:

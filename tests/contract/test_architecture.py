@@ -30,7 +30,6 @@ NO_TORCH = ("errors", "geometry", "records", "synthetic")
 """Packages that are usable without torch."""
 
 SYNTHETIC_USERS = (
-    "cli.draw",
     "cli.demo",
     "cli.bench",
     "cli.export_model",

@@ -278,11 +278,11 @@ def test_predict_names_the_cast_and_calls_the_others_unknown(
         document = json.loads((world / "out" / "json" / name.replace(".png", "_overlay.json")).read_text())
         labels[name] = sorted(pred["label"] for pred in document["preds"])
     assert labels == {"both.png": ["akai", "midori"], "one.png": ["midori", "unknown"], "sub/stranger.png": ["unknown"]}
-    assert writer.run["counts"] == {"seen": 4, "ok": 3, "quarantined": 1, "regions": 5, "known": 3}
+    assert writer.run["counts"] == {"seen": 4, "ok": 3, "quarantined": 1, "regions": 5, "shown": 5, "named": 3}
     assert "broken.png" in writer.run["quarantined"][0]["reason"]
     assert writer.run["index"] == "faiss"
     assert "broken.png: not an image" in caplog.text
-    assert "3 of 4 scenes searched, 1 could not be read; 5 regions: 3 named, 2 unknown" in caplog.text
+    assert "3 of 4 scenes searched, 1 could not be read; 5 of 5 regions shown: 3 named, 2 unknown" in caplog.text
 
 
 def test_predict_twice_does_no_scene_again(world: Path, retriever: Callable[..., SceneRetriever]) -> None:

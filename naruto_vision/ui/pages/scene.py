@@ -174,7 +174,7 @@ class SceneTab:
             return
         counts = job.result["counts"]
         self.bar.text.set_text(
-            f"{counts['ok']} of {counts['seen']} scenes, {counts['regions']} regions, {counts['known']} named"
+            f"{counts['ok']} of {counts['seen']} scenes, {counts['shown']} regions, {counts['named']} named"
         )
         first = next((name for name, news in self.news.items() if "regions" in news), "")
         if first and not self.scene:

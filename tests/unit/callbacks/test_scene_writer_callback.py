@@ -94,7 +94,7 @@ def logged(folder: Path) -> list[str]:
 def test_every_scene_is_written_and_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "naruto_vision"):
         callback, _ = predict(folder, [answer("a.png"), answer("b.png", known=False), broken("c.png")])
-    assert callback.run["counts"] == {"seen": 3, "ok": 2, "quarantined": 1, "regions": 2, "known": 1}
+    assert callback.run["counts"] == {"seen": 3, "ok": 2, "quarantined": 1, "regions": 2, "shown": 2, "named": 1}
     assert callback.run["quarantined"] == [{"scene": "c.png", "reason": "c.png: cut short"}]
     assert callback.run["index"] == "exact"
     assert callback.run["monitor"]["masks"] == {**callback.run["monitor"]["masks"], "count": 2, "area_share": 0.25}
@@ -104,7 +104,7 @@ def test_every_scene_is_written_and_counted(folder: Path, caplog: pytest.LogCapt
     assert (folder / "out/overlay/a_overlay.jpg").is_file()
     out, scenes = folder / "out", folder / "scenes"
     summary, reason, look, measure = caplog.messages[-4:]
-    assert summary == f"{out}: 2 of 3 scenes searched, 1 could not be read; 2 regions: 1 named, 1 unknown"
+    assert summary == f"{out}: 2 of 3 scenes searched, 1 could not be read; 2 of 2 regions shown: 1 named, 1 unknown"
     assert reason == "  c.png: cut short"
     assert look == f"look at the scenes: open {out / 'index.html'} in a browser"
     assert measure.startswith(f"measure: write {scenes / 'gt.json'} as {{")

@@ -63,7 +63,7 @@ def test_every_output_is_there_and_keeps_the_scene_s_folder(tmp_path: Path) -> N
         *(f"{stem}_crops/seg_00_Ao_Ki_0.91.jpg" for stem in ("a", "sub/a", "sub/b")),
         *(f"{stem}_crops/seg_01_unknown_0.30.jpg" for stem in ("a", "sub/a", "sub/b")),
     }
-    assert run["counts"] == {"seen": 4, "ok": 3, "quarantined": 1, "regions": 6, "known": 3}
+    assert run["counts"] == {"seen": 4, "ok": 3, "quarantined": 1, "regions": 6, "shown": 6, "named": 3}
     assert run["latency_ms"]["segment"] == {"p50": 12.5, "p95": 12.5, "p99": 12.5, "scenes": 3}
     assert read_image(tmp_path / "overlay/sub/a_overlay.jpg").shape == (48, 64, 3)
 
