@@ -6,10 +6,12 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import BinaryIO
 
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -50,6 +52,43 @@ def _output_to(log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+
+
+def _alone(log: Path, argv: Sequence[str]) -> None:
+    os.chdir(log.parent)
+    _output_to(log)
+    sys.exit(main(argv))
+
+
+def start_alone(log: Path, argv: Sequence[str]) -> BaseProcess:
+    """Start a command line, whose output is added to ``log``, in a folder of its own and a process of its own."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return _started(_alone, log, argv)
+
+
+def _iterate(loader: Iterable[object], ready: BinaryIO) -> None:
+    for _ in loader:
+        ready.write(Path(f"/proc/self/task/{os.getpid()}/children").read_bytes() + b"\n")
+        ready.flush()
+        signal.pause()
+
+
+def workers_left_by(loader: Iterable[object], seconds: float = 3) -> set[int]:
+    """Kill a process that iterates over a loader; return the workers that still run some seconds later."""
+    read, write = os.pipe()
+    with os.fdopen(write, "wb") as theirs:
+        process = _started(_iterate, loader, theirs)
+    with os.fdopen(read) as ready:
+        workers = {int(word) for word in ready.readline().split()}
+    assert workers
+    process.kill()
+    process.join()
+    until = time.monotonic() + seconds
+    while (left := {pid for pid in workers if Path(f"/proc/{pid}").exists()}) and time.monotonic() < until:
+        time.sleep(0.05)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    return left
 
 
 def _rank(rank: int, world: int, port: int, folder: Path, command: Callable[[int], int]) -> None:

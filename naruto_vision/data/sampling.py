@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from naruto_vision.errors import InputError
+from naruto_vision.io.processes import end_with_parent
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -158,6 +159,7 @@ class ResumableLoader(Resumed, DataLoader[Any]):
             collate_fn=collate_fn,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
+            worker_init_fn=end_with_parent,
             generator=torch.Generator(),  # otherwise every epoch consumes a number of the global generator
         )
 

@@ -32,6 +32,7 @@ from naruto_vision.errors import BadImageError, BadVideoError, InputError, Missi
 from naruto_vision.io.images import read_image
 from naruto_vision.io.inputs import IMAGES, ImageNames, find_images, is_movie
 from naruto_vision.io.names import label_name
+from naruto_vision.io.processes import end_with_parent
 from naruto_vision.io.tars import list_tar
 from naruto_vision.recognition.analyzer import group_size
 from naruto_vision.records import UNKNOWN, ImageArray, LabelledBox
@@ -233,6 +234,7 @@ def scene_loader(
         sampler=ShareSampler(len(dataset), rank, world, skipped, batch_size=batch_size, never_empty=True),
         num_workers=num_workers,
         collate_fn=_as_list,
+        worker_init_fn=end_with_parent,
     )
 
 

@@ -42,6 +42,7 @@ from naruto_vision.encoders.base import prepared
 from naruto_vision.encoders.tiny import vocabulary_of
 from naruto_vision.errors import BadImageError, FormatError, InputError
 from naruto_vision.io.images import decode_image, shrink
+from naruto_vision.io.processes import end_with_parent
 
 _TEXT_STREAM = 8  # keeps the choice of captions apart from other random numbers
 _MOST_BAD = 20_000  # unreadable images in a row, before one that can be read: an index may state any number
@@ -203,9 +204,8 @@ class StreamLoader(Resumed):
         epoch, done = divmod(self.consumed(), max(self.plan.batches, 1)) if self.consumed is not None else (0, 0)
         worker = _Worker(self.plan, self.decode, epoch, done, fill=self.consumed is not None)
         generator = torch.Generator()  # otherwise every epoch consumes a number of the global generator
-        for batch, read, bad in WebLoader(
-            worker, batch_size=None, num_workers=self.num_workers, collate_fn=_same, generator=generator
-        ):
+        options = {"collate_fn": _same, "generator": generator, "worker_init_fn": end_with_parent}
+        for batch, read, bad in WebLoader(worker, batch_size=None, num_workers=self.num_workers, **options):
             self.note(read, bad)
             if batch is not None:
                 yield batch

@@ -1,8 +1,10 @@
 """Processes of this package that are connected with the one that started them."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,3 +24,18 @@ def start_process(serve: Callable[[int], None]) -> "tuple[subprocess.Popen[bytes
     with theirs:
         process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno()])  # noqa: S603 - ours
     return process, connection
+
+
+def end_with_parent(_worker: int = 0) -> None:
+    """End this process when the one that started it ends, however that ends; ``worker_init_fn`` of loaders.
+
+    A worker of a killed process would otherwise wait for ever for somebody to read its last batches.
+    """
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, name="end-with-parent", daemon=True).start()

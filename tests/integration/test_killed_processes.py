@@ -1,4 +1,4 @@
-"""Ranks and agents of torchrun are killed, again and again: the run ends with the files of one that was not disturbed.
+"""Processes are killed, again and again: the command ends with the files of one that was not disturbed.
 
 Kills of each command and the seed of their times: ``NARUTO_VISION_KILLS`` (3) and ``NARUTO_VISION_SEED`` (0).
 """
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster import ENCODER, QUIET, Agents, draw
+from clips import write_figures
+from cluster import ENCODER, QUIET, Agents, draw, ended, start_alone
 
 from naruto_vision.cli.main import main
 
@@ -21,6 +22,7 @@ SECONDS = 900
 SCENES = 16
 POINTS = "--model.segmenter.init_args.prompter.init_args.points_per_side"
 VOLATILE = {"run.json", "timings.jsonl", "config.yaml", "ledger.jsonl"}  # times
+IGNORED = {".png", ".ckpt", ".lock"}  # a lock file without its process locks nothing
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS * 2)]
 
 
@@ -29,6 +31,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("drawn")
     draw(root, side=128, train=4, valid=2, scenes=SCENES, valid_scenes=6)
     assert main(enrolment(root, root / "gallery")) == 0
+    write_figures(root / "videos")
     return root
 
 
@@ -55,6 +58,19 @@ def tuning(root: Path, out: Path) -> list[str]:
     ]
 
 
+def packing(root: Path, out: Path) -> list[str]:
+    return ["data", "shard", str(root / "data"), "--out", str(out), "--size", "32", "--shard-size", "5"]
+
+
+def indexing(root: Path, out: Path) -> list[str]:
+    return ["video", "index", str(root / "videos"), "--store", str(out), "--encoder", "tiny-clip", "--batch-size", "4"]
+
+
+def naming_videos(root: Path, out: Path) -> list[str]:
+    words = prediction(root, out)
+    return [words[0], str(root / "videos"), *words[2:], "--fps", "4"]
+
+
 def _kept(out: Path) -> dict[str, object]:
     arguments = {"dirpath": str(out / "checkpoints"), "monitor": "valid/score", "mode": "max", "save_last": True}
     return {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": arguments}
@@ -62,9 +78,7 @@ def _kept(out: Path) -> dict[str, object]:
 
 def contents(out: Path) -> dict[str, bytes]:
     files = (file for file in out.rglob("*") if file.is_file() and file.name not in VOLATILE)
-    return {
-        file.relative_to(out).as_posix(): file.read_bytes() for file in files if file.suffix not in {".png", ".ckpt"}
-    }
+    return {file.relative_to(out).as_posix(): file.read_bytes() for file in files if file.suffix not in IGNORED}
 
 
 def finished(out: Path) -> dict[str, tuple[int, int]]:
@@ -151,6 +165,38 @@ def test_killed_runs_end_as_others(drawn: Path, tmp_path: Path, command: str) ->
         assert _epochs(out) == _epochs(tmp_path / "whole")
         assert finished(out).items() >= killer.done.items()
     print(f"{command}: {killed[0]} ranks and {killed[1]} agents killed in {rounds} runs of {length:.0f} s")  # noqa: T201
+
+
+ALONE = {**COMMANDS, "shards": packing, "video index": indexing, "predict of videos": naming_videos}
+
+
+@pytest.mark.parametrize("command", ALONE)
+def test_a_killed_command_ends_as_others(drawn: Path, tmp_path: Path, command: str) -> None:
+    rng = random.Random(f"{SEED} {command}")  # noqa: S311 - times of kills
+    assert main(ALONE[command](drawn, tmp_path / "whole")) == 0
+    start = time.monotonic()
+    assert ended(start_alone(tmp_path / "log", ALONE[command](drawn, tmp_path / "again" / "whole"))) == 0
+    length = time.monotonic() - start
+    whole = contents(tmp_path / "whole")
+    killed = rounds = 0
+    while killed < KILLS:
+        rounds += 1
+        out = tmp_path / str(rounds) / "whole"
+        left = min(3, KILLS - killed)
+        while True:
+            process = start_alone(out.with_name("log"), ALONE[command](drawn, out))
+            process.join(rng.uniform(0, length) if left else None)
+            if process.exitcode is not None:
+                break
+            process.kill()
+            process.join()
+            killed, left = killed + 1, left - 1
+        assert process.exitcode == 0, out.with_name("log").read_text()
+        found = contents(out)
+        assert found.keys() == whole.keys()
+        assert {name for name in whole if found[name] != whole[name]} <= {"metrics.json"}  # has the bundle's path
+        assert _epochs(out) == _epochs(tmp_path / "whole")
+    print(f"{command}: killed {killed} times in {rounds} runs of {length:.1f} s")  # noqa: T201
 
 
 def _epochs(out: Path) -> object:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cluster import workers_left_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,3 +130,8 @@ def test_without_a_trainer_there_is_one_process_that_has_done_nothing() -> None:
 def test_a_batch_of_nothing_is_refused_in_one_line(make: Callable[[], Any]) -> None:
     with pytest.raises(InputError, match="batch_size 0: expected at least 1"):
         make()
+
+
+def test_workers_of_a_killed_process_end() -> None:
+    loader = ResumableLoader(range(9), ShareSampler(9), 1, list, num_workers=2)  # type: ignore[arg-type]
+    assert workers_left_by(loader) == set()

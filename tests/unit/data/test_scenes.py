@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from cluster import workers_left_by
 from torch import nn
 from typing_extensions import override
 
@@ -270,3 +271,9 @@ def test_scenes_of_other_data_are_taken_one_by_one() -> None:
     assert scenes_together(trainer) == 1
     vars(trainer)["datamodule"] = SceneDataModule(batch_size=5)
     assert scenes_together(trainer) == 5
+
+
+def test_workers_of_a_killed_process_end(tmp_path: Path) -> None:
+    for number in range(9):
+        write_image(tmp_path / f"{number}.png", np.zeros((9, 9, 3), np.uint8))
+    assert workers_left_by(scene_loader(SceneDataset(tmp_path), num_workers=2)) == set()

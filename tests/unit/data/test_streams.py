@@ -20,6 +20,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from cluster import workers_left_by
 from fsspec.implementations.memory import MemoryFileSystem
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
@@ -506,3 +507,7 @@ def test_a_hostile_server_sends_neither_elsewhere_nor_without_end(tmp_path: Path
     assert reasons[0] == "a. has more than 16 files"
     assert all(reasons)
     assert not (tmp_path / "ran").exists()
+
+
+def test_workers_of_a_killed_process_end(shards: Path) -> None:
+    assert workers_left_by(opened(shards, num_workers=2).train_dataloader()) == set()
