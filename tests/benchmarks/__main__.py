@@ -2,9 +2,12 @@
 
 import argparse
 import importlib
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -36,6 +39,28 @@ BENCHMARKS = {
 """Name → (title, module and function that yields rows, target)."""
 
 
+HEADS = ("what", "stock CPU s", "ours CPU s", "times as fast", "by the clock", "the same")
+
+
+def _cells(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the cells of a row of a report."""
+    stock, ours = ((row[key] or {}).get("cpu_seconds") for key in ("baseline", "ours"))
+    yield str(row["what"])
+    for number in (stock and median(stock), median(ours), row["times_as_fast_cpu"], row["times_as_fast"]):
+        yield "" if number is None else f"{number:.3g}"
+    yield row["same"] if row["passed"] else f"FAILED: {row['same']}"
+
+
+def markdown(results: Mapping[str, Sequence[Mapping[str, Any]]], names: Iterable[str]) -> str:
+    """Return one table of some benchmarks of a report."""
+    rows = [
+        [f"{name} {cell}" if not at else cell for at, cell in enumerate(_cells(row))]
+        for name in names
+        for row in results[name]
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [HEADS, ["---"] * len(HEADS), *rows])
+
+
 def run(name: str, *, quick: bool) -> Iterator[Row]:
     """Run one benchmark."""
     module, function = BENCHMARKS[name][1].split(":")
@@ -46,12 +71,10 @@ def print_table(name: str, rows: list[Row]) -> None:
     """Print CPU seconds and how many times as fast ours is, with what both have in common."""
     title, _, target = BENCHMARKS[name]
     table = Table(title=f"{name}: {title} ({target})", title_justify="left")
-    for head in ("what", "stock CPU s", "ours CPU s", "times as fast", "by the clock", "the same"):
-        table.add_column(head, justify="left" if head in {"what", "the same"} else "right")
+    for head in HEADS:
+        table.add_column(head, justify="left" if head in {HEADS[0], HEADS[-1]} else "right")
     for row in rows:
-        numbers = [row.baseline.cpu_median if row.baseline else None, row.ours.cpu_median, row.ratio, row.wall_ratio]
-        shown = ["" if number is None else f"{number:.3g}" for number in numbers]
-        table.add_row(row.what, *shown, row.same if row.passed else f"[red]FAILED: {row.same}")
+        table.add_row(*_cells(row.as_json()), style="" if row.passed else "red")
     console = Console()
     console.width = max(console.width, 110)
     console.print(table)
@@ -65,10 +88,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: whether everything runs, no figures")
     parser.add_argument("--only", default="", metavar="T1,T6", help=f"some of {', '.join(BENCHMARKS)} (default: all)")
     parser.add_argument("--json-out", type=Path, default=Path("runs/bench.json"), help="(default: runs/bench.json)")
+    text = "print the tables of this report as Markdown, and run nothing"
+    parser.add_argument("--table", type=Path, metavar="FILE", help=text)
     arguments = parser.parse_args(argv)
     names = [name for name in arguments.only.replace(",", " ").split() if name] or list(BENCHMARKS)
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"--only {', '.join(unknown)}: expected some of {', '.join(BENCHMARKS)}")
+    if arguments.table:
+        results = json.loads(arguments.table.read_text(encoding="utf-8"))["results"]
+        sys.stdout.write(markdown(results, names if arguments.only else results) + "\n")
+        return 0
     rate = gemm_rate("torch")
     settings = {"quick": arguments.quick, "only": names}
     found, failed = {}, []
