@@ -49,7 +49,9 @@ def prediction(root: Path, out: Path) -> list[str]:
 
 
 def tuning(root: Path, out: Path) -> list[str]:
-    callbacks = [_kept(out), {"class_path": "TuningFiles", "init_args": {"out": str(out)}}]
+    choice = {"class_path": "ChooseWeights", "init_args": {"out": str(out), "backbone": None}}
+    files = {"class_path": "TuningFiles", "init_args": {"out": str(out)}}
+    callbacks = [_kept(out), choice, {"class_path": "RunCard"}, files]
     return [
         *("fit", "--config", "clip.yaml", "--data.root", str(root / "data"), *QUIET),
         f"--trainer.callbacks={json.dumps(callbacks)}",

@@ -591,7 +591,7 @@ def test_nothing_in_names_and_labels_runs_in_the_page(scratch: "Server", tmp_pat
         page.get_by_text("onerror").first.wait_for(timeout=60_000)
         for tab in ("Gallery", "Search", "Prompts", "Automatic", "Monitoring"):
             page.get_by_role("tab", name=tab).click()
-            page.wait_for_timeout(1500)
+            page.wait_for_timeout(500)
             if tab == "Gallery":
                 page.get_by_text(MARKUP).first.wait_for(timeout=60_000)
         assert page.evaluate("window.hacked") is None
