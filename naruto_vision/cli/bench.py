@@ -104,18 +104,15 @@ def interleaved(
         raise ValueError(f"interleaved: expected repeats >= 1, found {repeats}")
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
     gc.collect()
-    gc.freeze()  # so that the collections below look at new objects only
-    try:
-        for round_ in range(-warm_up, repeats):
-            for name in list(candidates)[:: -1 if round_ % 2 else 1]:
-                gc.collect()
-                wall, cpu = time.perf_counter(), time.process_time()
-                candidates[name]()
-                took = (time.perf_counter() - wall, time.process_time() - cpu)
-                if round_ >= 0:
-                    times[name].append(took)
-    finally:
-        gc.unfreeze()
+    gc.freeze()  # what is there already would be visited by each collection below
+    for round_ in range(-warm_up, repeats):
+        for name in list(candidates)[:: -1 if round_ % 2 else 1]:
+            gc.collect()
+            wall, cpu = time.perf_counter(), time.process_time()
+            candidates[name]()
+            took = (time.perf_counter() - wall, time.process_time() - cpu)
+            if round_ >= 0:
+                times[name].append(took)
     return {name: Timing(tuple(t[0] for t in took), tuple(t[1] for t in took)) for name, took in times.items()}
 
 
