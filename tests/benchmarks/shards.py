@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -19,14 +19,11 @@ from benchmarks.timing import Row, draw_image, silence
 from naruto_vision.cli.bench import Timing
 from naruto_vision.cli.main import main
 from naruto_vision.data.class_data import ClassBatch, ClassDataModule
-from naruto_vision.data.sampling import Draw
+from naruto_vision.data.sampling import Draw, ShareSampler
 from naruto_vision.data.stream_data import StreamDataModule
 from naruto_vision.data.streams import StreamPlan
 from naruto_vision.io.images import write_image
 from naruto_vision.records import ImageArray
-
-if TYPE_CHECKING:
-    from torch.utils.data import DistributedSampler
 
 WORKERS = 2
 DRAWN = 8  # different images; the others are copies
@@ -62,6 +59,18 @@ class Light(pl.LightningModule):
         return loss
 
 
+class InOrder(ShareSampler):
+    """Draws in the order of a list."""
+
+    def __init__(self, draws: list[Draw]) -> None:
+        super().__init__(len(draws))
+        self._draws = draws
+
+    @override
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._draws)
+
+
 class Ordered(ClassDataModule):
     """The images of a folder in the order, and with the augmentation, of a stream."""
 
@@ -69,8 +78,7 @@ class Ordered(ClassDataModule):
 
     @override
     def train_dataloader(self) -> Any:
-        sampler = cast("DistributedSampler[Any]", self.order)
-        return self._loader("train", self.dataset("train"), sampler)
+        return self._loader("train", self.dataset("train"), InOrder(self.order))
 
 
 def stream_order(plan: StreamPlan, rows: dict[str, int]) -> list[Draw]:
