@@ -43,7 +43,7 @@ bench: $(STAMP)  ## time this project against its libraries (about an hour; ONLY
 	@PYTHONPATH=tests OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m benchmarks \
 		$(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
-real: $(STAMP)  ## measure on real images: REAL=DIR of data sets; ONLY=gallery,fit,series; OUT=FILE for the figures as JSON
+real: $(STAMP)  ## measure on real images: REAL=DIR of data sets; ONLY=gallery,fit,series,names; OUT=FILE for the figures as JSON
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONPATH=tests $(BIN)/python -m benchmarks.real --data "$(REAL)" \
 		$(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
 

@@ -1,10 +1,11 @@
 """Accuracy on real images: the gallery alone, after a fit, regions learnt from boxes, and who is in a scene.
 
-Run ``make real REAL=DIR [ONLY=gallery,fit,series] [OUT=FILE]``. DIR has one folder for each set: a data set that
+Run ``make real REAL=DIR [ONLY=gallery,fit,series,names] [OUT=FILE]``. DIR has one folder for each set: a data set that
 ``fit`` reads, whose training split is enrolled and whose other splits are the queries. Boxes of a split's
 ``_annotations.coco.json`` are cropped first, and the crops take the place of the images. A set with boxes and a folder
 ``scenes_real`` (images and gt.json) is a series: regions are learnt from 25, 50, 100 and all of its boxed frames, and
-the characters of the scenes named with them. Part ``fit`` takes the default fit, for sets without boxes.
+the characters of the scenes named with them; part ``names`` compares galleries of boxes, of whole frames and of the
+regions found in them. Part ``fit`` takes the default fit, for sets without boxes.
 """
 
 import argparse
@@ -12,10 +13,11 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,15 @@ BOXES = "_annotations.coco.json"
 SCENES = "scenes_real"
 LIMITS = (25, 50, 100, None)  # boxed frames to learn regions from; None: all
 SPLITS: tuple[Split, ...] = ("valid", "test")
-PARTS = ("gallery", "fit", "series")
+PARTS = ("gallery", "fit", "series", "names")
+WHOLE = ["--data.reader", "roboflow", "--model.enrol"]  # frames by their classes, without boxes
+GALLERIES = {
+    "labelled boxes": [],
+    "whole frames": [*WHOLE, "image"],
+    "their one region": [*WHOLE, "region"],
+    "whole frames and their one region": [*WHOLE, "both"],
+}
+NAMED = ("names_precision", "names_recall", "object_accuracy")
 CROPS = 30  # of a character in the gallery of a series
 DECISIONS: tuple[Decision, ...] = ("top1", "vote", "centroid", "lda", "logreg", "auto")
 
@@ -124,8 +134,8 @@ def after_fit(root: Path, work: Path) -> dict[str, Any]:
         queries = nv.embed_images(analyzer.encoder, [image for image, _ in pairs], mirror=True).numpy()
     found = nv.look_up(analyzer.gallery, queries, [row.path for _, row in pairs], "image")
     right = sum(one.identity.label == row.label for one, (_, row) in zip(found, pairs, strict=True))
-    kept = json.loads((work / "runs/clip/metrics.json").read_text(encoding="utf-8"))["kept"]
-    result = {"right": Rate(right, len(pairs)).as_json(), "cpu_seconds": seconds, "kept": kept}
+    weights = json.loads((work / "runs/clip/weights.json").read_text(encoding="utf-8"))
+    result = {"right": Rate(right, len(pairs)).as_json(), "cpu_seconds": seconds, "weights": weights}
     print(f"{root.name} after the default fit: {right} of {len(pairs)}; {seconds}", flush=True)  # noqa: T201
     return result
 
@@ -153,7 +163,7 @@ def series(root: Path, work: Path) -> list[dict[str, Any]]:
         plan = ["--data.plan.max_per_class", str(CROPS)]
         seconds += run(folder, "fit", "--config", "gallery.yaml", *data, *plan)
         scenes = run(folder, "test", "--config", "scenes.yaml", "--data.test", str(root / SCENES)) / len(truth)
-        results = json.loads((folder / "runs/scenes/results.json").read_text(encoding="utf-8"))
+        shown = json.loads((folder / "runs/scenes/results.json").read_text(encoding="utf-8"))["shown"]
         detector = nv.BoxDetector(str(folder / "runs/regions/bundle")).eval()
         row: dict[str, Any] = {"frames": limit, "cpu_seconds": seconds, "cpu_seconds_a_scene": scenes}
         for kind, names in (("all", set(truth)), ("without a near twin", set(truth) - near)):
@@ -166,10 +176,67 @@ def series(root: Path, work: Path) -> list[dict[str, Any]]:
                 "boxes_per_object": curve.count(detector.threshold) / max(1, curve.objects),
                 "average_precision": curve.average_precision(),
             }
-        row |= {name: results["shown"][name] for name in ("names_precision", "names_recall", "object_accuracy")}
+        row |= {name: shown[name] for name in NAMED}
         rows.append(row)
         print(json.dumps(row), flush=True)  # noqa: T201
     return rows
+
+
+def names(root: Path, work: Path) -> list[dict[str, Any]]:
+    """Name the characters of a series' scenes, with regions learnt from all boxed frames and with tiny-sam's grid."""
+    learnt, rows = work / "learnt", []
+    learnt.mkdir()
+    run(learnt, "fit", "--config", "regions.yaml", "--data.root", str(root))
+    halves = [half_of_scenes(root / SCENES, work / f"half_{start}", start) for start in (0, 1)]
+    for regions, galleries in (("learnt", list(GALLERIES)), ("tiny-sam", list(GALLERIES)[:2])):
+        for gallery in galleries:
+            folder = work / f"{regions} {gallery}"
+            shutil.copytree(learnt, folder) if regions == "learnt" else folder.mkdir()
+            run(folder, "fit", "--config", "gallery.yaml", "--data.root", str(root), *GALLERIES[gallery])
+            rows.append(
+                {"regions": regions, "gallery": gallery, "thresholds": "gallery", **named(folder, root / SCENES)}
+            )
+            found = []
+            for valid, test in (halves, halves[::-1]):
+                run(folder, "validate", "--config", "scenes.yaml", "--data.valid", str(valid))
+                found.append(named(folder, test))
+            both = {name: Rate(*(sum(one[name][key] for one in found) for key in ("count", "total"))) for name in NAMED}
+            rates = {name: rate.as_json() for name, rate in both.items()}
+            rows.append({"regions": regions, "gallery": gallery, "thresholds": "halves", **rates})
+            print(json.dumps(rows[-2:]), flush=True)  # noqa: T201
+    return rows
+
+
+def half_of_scenes(scenes: Path, half: Path, start: int) -> Path:
+    """Copy every other scene with its ground truth."""
+    truth = json.loads((scenes / "gt.json").read_text(encoding="utf-8"))
+    chosen = sorted(truth)[start::2]
+    (half / "images").mkdir(parents=True)
+    for name in chosen:
+        shutil.copy(scenes / "images" / name, half / "images" / name)
+    (half / "gt.json").write_text(json.dumps({name: truth[name] for name in chosen}), encoding="utf-8")
+    return half
+
+
+def named(folder: Path, scenes: Path) -> dict[str, Any]:
+    """Return the rates of the names that are shown in scenes, by the gallery in a folder."""
+    run(folder, "test", "--config", "scenes.yaml", "--data.test", str(scenes))
+    shown = json.loads((folder / "runs/scenes/results.json").read_text(encoding="utf-8"))["shown"]
+    return {name: shown[name] for name in NAMED}
+
+
+def measure(root: Path, parts: Container[str]) -> dict[str, Any]:
+    """Measure the parts that a data set is good for."""
+    boxed, found = (root / "train" / BOXES).is_file(), dict[str, Any]()
+    if "gallery" in parts:
+        found["gallery"] = gallery_alone(root)
+    with tempfile.TemporaryDirectory() as work:
+        if "fit" in parts and not boxed and find_split(root, "train"):
+            found["fit"] = after_fit(root, Path(work))
+        for part, function in (("series", series), ("names", names)):
+            if part in parts and boxed and (root / SCENES).is_dir():
+                found[part] = function(root, Path(work))
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -185,18 +252,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
     figures: dict[str, Any] = {}
     for root in sorted(path.resolve() for path in Path(options.data).iterdir() if path.is_dir()):
-        boxed = (root / "train" / BOXES).is_file()
-        with tempfile.TemporaryDirectory() as work:
-            try:
-                found = figures.setdefault(root.name, {})
-                if "gallery" in parts:
-                    found["gallery"] = gallery_alone(root)
-                if "fit" in parts and not boxed and find_split(root, "train"):
-                    found["fit"] = after_fit(root, Path(work))
-                if "series" in parts and boxed and (root / SCENES).is_dir():
-                    found["series"] = series(root, Path(work))
-            except InputError as error:  # another kind of folder, or one without its images
-                print(f"\n{root.name}: left out: {error}")  # noqa: T201
+        try:
+            figures[root.name] = measure(root, parts)
+        except InputError as error:  # another kind of folder, or one without its images
+            print(f"\n{root.name}: left out: {error}")  # noqa: T201
     if options.out:
         options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 

@@ -1,6 +1,7 @@
 """Whether every benchmark runs, on tiny sizes, and its gates are gates."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,16 @@ def test_results_that_are_not_the_baseline_s_are_an_error(
     assert main(["--only", "T1t", "--json-out", str(tmp_path / "bench.json")]) == 1
     assert "results are not the baseline's: T1t masks" in capsys.readouterr().out
     assert (row.ratio, row.wall_ratio) == (2.0, 8.0)
+
+
+def test_tables_of_the_document_are_those_of_the_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "docs/performance.md").read_text(encoding="utf-8")
+    tables = re.findall(r"<!-- (docs/tables/measured/\S+) (\S+) -->\n(.*?)(?=\n\n|\Z)", text, re.DOTALL)
+    for report, names, table in tables:
+        assert main(["--table", str(root / report), "--only", names]) == 0
+        assert capsys.readouterr().out.strip() == table.strip()
+    assert {name for _, names, _ in tables for name in names.split(",")} == set(BENCHMARKS)
 
 
 def test_an_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> None:
