@@ -2,11 +2,10 @@
 
 import contextlib
 import io
+import json
 import logging
-import os
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -89,21 +88,28 @@ class Finished:
     code: int
 
 
+_RUN = """import json, os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+seconds = time.perf_counter() - start, usage.ru_utime + usage.ru_stime
+print(json.dumps([*seconds, usage.ru_maxrss / 1024, os.waitstatus_to_exitcode(status)]))
+"""
+"""Runs a program from a small process, as the peak of a new process begins with that of the one that started it."""
+
+
 def run_process(argv: Sequence[str], *, must_succeed: bool = True) -> Finished:
     """Run a program to its end without showing what it prints.
 
     Raises:
         RuntimeError: If it fails and must not.
     """
-    start = time.perf_counter()
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds, code = time.perf_counter() - start, process.returncode
-    if code and must_succeed:
-        msg = f"{' '.join(argv)}: failed with code {code}"
+    answer = subprocess.run([sys.executable, "-S", "-c", _RUN, *argv], check=True, capture_output=True, text=True)
+    finished = Finished(*json.loads(answer.stdout))
+    if finished.code and must_succeed:
+        msg = f"{' '.join(argv)}: failed with code {finished.code}"
         raise RuntimeError(msg)
-    return Finished(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, code)
+    return finished
 
 
 def own(*argv: str) -> list[str]:
