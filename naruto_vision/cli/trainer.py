@@ -189,7 +189,7 @@ class NarutoCLI(LightningCLI):
             "--precision",
             type=Literal["auto"] | None,
             default=None,
-            help="auto: mixed precision where the hardware has it, otherwise trainer.precision",
+            help="auto: mixed precision where the hardware has it, unless trainer.precision is given",
         )
 
     @override
@@ -212,8 +212,8 @@ class NarutoCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Hand ``--out`` and options like it to the callbacks, and refuse what this machine does not have."""
         trainer = self.config.trainer
-        if self.config.precision == "auto":
-            trainer.precision = _fastest_precision(trainer.accelerator, trainer.precision)
+        if self.config.precision == "auto" and trainer.precision is None:
+            trainer.precision = _fastest_precision(trainer.accelerator)
         _check_machine(trainer.precision, trainer.accelerator)
         fit_to_launcher(trainer)
         _leave_out_callbacks(trainer)
@@ -298,11 +298,11 @@ def _own_error(error: BaseException | None) -> NarutoVisionError | None:
     return error
 
 
-def _fastest_precision(accelerator: object, given: object) -> object:
+def _fastest_precision(accelerator: object) -> str | None:
     """Choose mixed precision where it is faster; float16 on older GPUs is scaled by Lightning's gradient scaler."""
     if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    return "bf16-mixed" if accelerator in {"auto", "cpu"} and has_fast_bf16() else given
+    return "bf16-mixed" if accelerator in {"auto", "cpu"} and has_fast_bf16() else None
 
 
 def _check_machine(precision: object, accelerator: object) -> None:

@@ -154,7 +154,11 @@ def _fit_argv(steps: int, batch: int, *more: str) -> Iterator[list[str]]:
         counts = {"train": -(-batch * steps // CLASSES), "valid": 1, "test": 1, "scenes": 0, "valid-scenes": 0}
         run_process(own("draw", "--out", str(Path(folder) / "data"), *(f"--{key}={n}" for key, n in counts.items())))
         limits = [f"--trainer.limit_train_batches={steps}", "--trainer.limit_val_batches=0"]
-        epochs = ["--trainer.max_epochs=1", f"--data.batch_size={batch}", "--precision=32-true"]  # as in plain torch
+        epochs = [
+            "--trainer.max_epochs=1",
+            f"--data.batch_size={batch}",
+            "--trainer.precision=32-true",
+        ]  # as in plain torch
         yield ["fit", "--config", config, *more, *epochs, *limits]
 
 

@@ -369,20 +369,20 @@ def test_ctrl_c_during_training_exits_130(config: str, monkeypatch: pytest.Monke
         ("auto", True, True, False, "bf16-mixed"),
         ("gpu", True, False, True, "16-mixed"),  # Lightning scales the gradients of float16
         ("auto", False, False, True, "bf16-mixed"),
-        ("auto", False, False, False, "32-true"),
+        ("auto", False, False, False, None),
         ("cpu", True, True, True, "bf16-mixed"),
-        ("cpu", True, True, False, "32-true"),
+        ("cpu", True, True, False, None),
     ],
 )
 def test_half_precision_only_where_it_is_faster(
-    accelerator: str, gpu: bool, gpu_bf16: bool, cpu_bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+    accelerator: str, gpu: bool, gpu_bf16: bool, cpu_bf16: bool, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation: gpu_bf16 and not including_emulation
     )
     monkeypatch.setattr(trainer, "has_fast_bf16", lambda: cpu_bf16)
-    assert trainer._fastest_precision(accelerator, "32-true") == expected
+    assert trainer._fastest_precision(accelerator) == expected
 
 
 def test_auto_reaches_the_trainer_from_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,7 +391,9 @@ def test_auto_reaches_the_trainer_from_a_config(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(NarutoCLI, "instantiate_classes", lambda _: None)
     words = ["fit", "--config", "configs/clip-vitb32.yaml", "--trainer.accelerator", "cpu"]
     trainer.run_cli(words, run=False)
-    assert given[0] == "cpu"
+    assert given == ["cpu"]
+    trainer.run_cli([*words, "--trainer.precision=32-true"], run=False)
+    assert given == ["cpu"]
 
 
 def test_the_progress_bar_shows_no_version_and_can_be_off() -> None:
