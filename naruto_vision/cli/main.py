@@ -36,6 +36,7 @@ _DISK_ERRORS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.EIO: "the disk cannot be read or written (I/O error); check it",
+    errno.ELOOP: "the link leads back to itself; replace it",
     errno.ENOTDIR: _FILE_IN_THE_WAY,
     errno.EEXIST: _FILE_IN_THE_WAY,
     errno.EISDIR: "expected a file, found a folder; choose another name",

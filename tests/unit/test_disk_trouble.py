@@ -48,6 +48,7 @@ def test_places_that_cannot_be_written_are_named(out: str, told: str, capsys: py
         (errno.EROFS, "out/here: the file system is read-only"),
         (errno.ENOSPC, "out/here: the disk is full; free some space"),
         (errno.EIO, "out/here: the disk cannot be read or written"),
+        (errno.ELOOP, "out/here: the link leads back to itself"),
         (errno.EISDIR, "out/here: expected a file, found a folder"),
     ],
 )
