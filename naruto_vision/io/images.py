@@ -237,10 +237,10 @@ def read_image(image: ImageSource) -> ImageArray:
             if data is None:
                 raise MissingPathError(path, "image")
             return _decode(path, io.BytesIO(data))
-        if (size := path.stat().st_size) == 0:
-            raise BadImageError(path, "the file is empty (0 bytes)")
-        if size > MAX_BYTES:
-            raise BadImageError(path, f"{size} bytes; at most {MAX_BYTES} are read")
+        if not 0 < (size := path.stat().st_size) <= MAX_BYTES:
+            raise BadImageError(
+                path, f"{size} bytes; at most {MAX_BYTES} are read" if size else "the file is empty (0 bytes)"
+            )
         with path.open("rb") as handle:
             return _decode(path, handle)
 
