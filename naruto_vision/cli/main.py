@@ -453,6 +453,10 @@ def _answer(argv: Sequence[str]) -> int:
     except RecursionError:
         sys.stderr.write(f"{PROGRAM}: error: a file or an option is nested too deep\n")
         return EXIT_INPUT
+    except MemoryError as error:
+        reason = f" ({printable(str(error))})" if str(error) else ""
+        sys.stderr.write(f"{PROGRAM}: error: not enough memory{reason}; give fewer or smaller inputs\n")
+        return EXIT_INPUT
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise

@@ -63,6 +63,15 @@ def test_what_can_be_mended_is_told(
 
 
 @pytest.mark.usefixtures("world")
+def test_too_little_memory_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_words: object, **_options: object) -> None:
+        raise MemoryError("9 TiB")
+
+    monkeypatch.setattr("naruto_vision.io.atomic.write_json", fail)
+    assert "error: not enough memory (9 TiB); give fewer" in refused(capsys, "out.json")
+
+
+@pytest.mark.usefixtures("world")
 def test_other_failures_of_the_disk_are_defects(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_words: object, **_options: object) -> None:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
