@@ -474,10 +474,16 @@ def _embed_and_publish(
 
     vectors: list[Vectors] = []
     rows: list[GalleryRow] = []
+    absent = {row for _, row in fresh}.difference(gallery.content.rows)
+
+    def add(content: "GalleryContent", found: "Vectors") -> "GalleryContent":
+        if row := next((row for row in content.rows if row in absent), None):
+            raise InputError(f"another process has added {row.path} meanwhile; run the same command again")
+        absent.difference_update(rows)
+        return add_rows(content, found, rows)
 
     def publish() -> "Gallery":
-        found = np.concatenate(vectors)
-        return edit_gallery(arguments.gallery, add_rows, found, rows, fingerprint=gallery.fingerprint)
+        return edit_gallery(arguments.gallery, add, np.concatenate(vectors), fingerprint=gallery.fingerprint)
 
     for embedded, indices in embed_files(encoder, [file for file, _ in fresh], quarantine, mirror=gallery.mirror):
         vectors.append(embedded)

@@ -35,6 +35,8 @@ _DISK_ERRORS = {
     errno.EROFS: "the file system is read-only; choose another path",
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
+    errno.EIO: "the disk cannot be read or written (I/O error); check it",
+    errno.ELOOP: "the link leads back to itself; replace it",
     errno.ENOTDIR: _FILE_IN_THE_WAY,
     errno.EEXIST: _FILE_IN_THE_WAY,
     errno.EISDIR: "expected a file, found a folder; choose another name",
@@ -450,6 +452,10 @@ def _answer(argv: Sequence[str]) -> int:
         return error.exit_code
     except RecursionError:
         sys.stderr.write(f"{PROGRAM}: error: a file or an option is nested too deep\n")
+        return EXIT_INPUT
+    except MemoryError as error:
+        reason = f" ({printable(str(error))})" if str(error) else ""
+        sys.stderr.write(f"{PROGRAM}: error: not enough memory{reason}; give fewer or smaller inputs\n")
         return EXIT_INPUT
     except OSError as error:
         if error.errno not in _DISK_ERRORS:

@@ -40,6 +40,9 @@ _OUTSIDE = re.compile(r"(?:^|[^\w.-])[/~@]|\.\.|://|https?:|pipe:|allow.(?:pipe|
 _FOLDER = re.compile(r"\{(\w+)\}")
 _READING = ("--root", "--gt", "--gt-masks", "--preds-dir", "--compare", "--scenes-dir", "--gallery")
 """Options that may name a folder of ``--data``, as a command's first argument may: it is read, never written into."""
+
+_WRITING = {"fit": "--gallery", "validate": "--gallery"}
+"""Command → an option of these into whose folder it writes."""
 _offline = False
 
 
@@ -121,7 +124,7 @@ def _step(text: str, path: Path, data: Mapping[str, Path]) -> list[str]:
     if command not in _ALLOWED:
         raise InputError(f"{path}: step {text!r}: expected one of {', '.join(_ALLOWED)}")
     pairs = list(zip(["", *rest], rest, strict=False))  # each argument behind the one before
-    if bad := [word for before, word in pairs if _leads_out(before, word)]:
+    if bad := [word for before, word in pairs if _leads_out(command, before, word)]:
         msg = f"{path}: step {text!r}: {bad[0]!r} may lead out of the output folder; use names inside it, or {{NAME}}"
         raise InputError(msg)
     configs = [word for before, word in pairs if before in ("-c", "--config")]
@@ -132,14 +135,18 @@ def _step(text: str, path: Path, data: Mapping[str, Path]) -> list[str]:
     return [*command.split(), *(fill_folders(word, path, data) for word in rest)]
 
 
-def _leads_out(before: str, word: str) -> bool:
+def _leads_out(command: str, before: str, word: str) -> bool:
     """Return whether an argument may lead out of the output folder, or write into a folder of ``--data``."""
     option, equals, value = word.partition("=")
     if not equals or not option.startswith("-"):
         option, value = before, word
     if not (found := re.match(r"\{\w+\}(?=/|$)", value)):
         return bool(_OUTSIDE.search(word) or _FOLDER.search(word))
-    reading = option in _READING or option.startswith("--data.") or not option.startswith("-")
+    reading = (
+        (option in _READING and option != _WRITING.get(command))
+        or option.startswith("--data.")
+        or not option.startswith("-")
+    )
     return not reading or refusal(f"x{value[found.end() :]}") != "" or bool(_FOLDER.search(value, found.end()))
 
 

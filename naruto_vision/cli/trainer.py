@@ -10,6 +10,7 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any, Literal, TypeVar
 
 import lightning.pytorch as pl
@@ -42,14 +43,14 @@ from naruto_vision.cli.trainer_args import (
     opened_packages,
     take_imports,
 )
-from naruto_vision.errors import InputError, NarutoVisionError
+from naruto_vision.errors import FormatError, InputError, NarutoVisionError
 from naruto_vision.gallery.store import store_uri
 from naruto_vision.io.atomic import write_text
 from naruto_vision.io.checkpoints import check_callback_states, check_checkpoint
 from naruto_vision.io.locks import LOCK, folder_lock, lock_beside
 from naruto_vision.io.machine import has_fast_bf16
 from naruto_vision.io.yaml_files import UNUSABLE, check_yaml, read_yaml
-from naruto_vision.modules.tuning import AtomicCheckpoints
+from naruto_vision.modules.tuning import AtomicCheckpoints, restore_random_state
 
 _LOG = logging.getLogger(__name__)
 _Class = TypeVar("_Class")
@@ -84,6 +85,13 @@ _NOISY_LOGGERS = (
     "lightning.pytorch.trainer.connectors.signal_connector",
 )
 _CHECKPOINT_NAMES = frozenset({"last", "hpc"})
+_MISFITS = (
+    RuntimeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+)  # what a checkpoint that does not fit raises
 _LIGHTNING_FAILURE = 1  # Lightning exits with this after Ctrl-C
 _NOT_OFFERED: set[str | int] = {"model", "datamodule", "weights_only"}
 _DATALOADERS = {"fit": {"train_dataloaders", "val_dataloaders"}}
@@ -204,6 +212,8 @@ class NarutoCLI(LightningCLI):
         if own and not any(word.startswith(("--data.allow_pipe", "--data.init_args.allow_pipe")) for word in self.argv):
             msg = "data.allow_pipe: a config must not run commands; type --data.allow_pipe true on the command line"
             raise InputError(msg)
+        if not 0 <= int(self.config.get("seed_everything") or 0) < 2**32:  # of NumPy
+            raise InputError(f"--seed_everything {self.config.seed_everything}: expected 0 to {2**32 - 1}")
         path = self.config.get("ckpt_path")
         if path and path not in _CHECKPOINT_NAMES:
             check_checkpoint(path)
@@ -248,11 +258,17 @@ class NarutoCLI(LightningCLI):
                 if stop.code == _LIGHTNING_FAILURE and self.trainer.state.status == TrainerStatus.INTERRUPTED:
                     raise KeyboardInterrupt from None
                 raise
-            except RuntimeError as error:
-                if self.trainer.world_size == 1 or not is_lost_peer(error):
-                    raise
-                msg = f"rank {self.trainer.global_rank}: stopped, because another process of this run has ended"
-                raise PeerLostError(f"{msg}; its own message has the reason") from None
+            except _MISFITS as error:
+                if self.trainer.world_size > 1 and is_lost_peer(error):
+                    msg = f"rank {self.trainer.global_rank}: stopped, because another process of this run has ended"
+                    raise PeerLostError(f"{msg}; its own message has the reason") from None
+                if (path := self.trainer.ckpt_path) and _while_restoring(error):
+                    found, hint = (
+                        f"{type(error).__name__}: {one_line(str(error))[:200]}",
+                        "resume from one of such a run",
+                    )
+                    raise FormatError(path, "a checkpoint of this model and its settings", found, hint) from None
+                raise
         if self.command != "predict" and self.trainer.is_global_zero:
             for line in next_step(self.model, self.datamodule):
                 _LOG.info("%s", line)
@@ -289,6 +305,14 @@ def _device_name(trainer: pl.Trainer) -> str:
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
+
+
+def _while_restoring(error: BaseException) -> bool:
+    """Return whether an error was raised while Lightning or a module put back what a checkpoint states."""
+    codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    return any(
+        "checkpoint_connector" in each.co_filename or each.co_name == restore_random_state.__name__ for each in codes
+    )
 
 
 def _own_error(error: BaseException | None) -> NarutoVisionError | None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.resources import as_file, files
 from typing import Any, Literal, TypeAlias
@@ -236,8 +237,12 @@ def _own_names(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]
     own_head = config.get("classifier") or ()
     heads = (*((own_head,) if isinstance(own_head, str) else own_head), "head", "fc_norm")
     own = net.state_dict().keys()
+    with suppress(
+        RuntimeError, LookupError, ValueError, TypeError, AttributeError
+    ):  # `load_strictly` names what differs
+        state = convert(state, net)
     return {
         name: value
-        for name, value in convert(state, net).items()
+        for name, value in state.items()
         if name in own or not name.startswith(tuple(f"{head}." for head in heads))
     }

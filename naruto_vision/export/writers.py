@@ -17,6 +17,7 @@ from naruto_vision.export.source import SceneSource
 from naruto_vision.export.xml_formats import cvat_parts, voc_text
 from naruto_vision.geometry import shape_of_xyxy, xyxy_from_mask
 from naruto_vision.io.atomic import atomic_file, atomic_folder, utf8, write_json
+from naruto_vision.io.locks import folder_lock, lock_beside
 from naruto_vision.recognition.coco import CocoObject, CocoScene, write_coco
 from naruto_vision.records import LabelledBox
 
@@ -32,9 +33,6 @@ def write_scenes(
     The folder appears as a whole. ``advance`` is called after each scene; COCO takes two passes.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        msg = f"{out}: is not empty; give another --out"
-        raise InputError(msg)
 
     def scenes() -> Iterator[CocoScene]:
         for scene in source.scenes():
@@ -42,13 +40,17 @@ def write_scenes(
             advance()
 
     name, write = _WRITERS[to]
-    with atomic_folder(out) as folder:
-        if to == "label-studio":
-            _write_tasks(folder / name, source, scenes, url)
-        else:
-            write(folder / name, source, scenes)
-        if source.images is not None and source.images.is_dir():
-            (folder / "images").symlink_to(source.images.resolve())
+    with folder_lock(out, "--out", file=lock_beside(out)):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            msg = f"{out}: is not empty; give another --out"
+            raise InputError(msg)
+        with atomic_folder(out) as folder:
+            if to == "label-studio":
+                _write_tasks(folder / name, source, scenes, url)
+            else:
+                write(folder / name, source, scenes)
+            if source.images is not None and source.images.is_dir():
+                (folder / "images").symlink_to(source.images.resolve())
     return out / name
 
 

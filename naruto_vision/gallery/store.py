@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import json
+import math
 import os
 import re
 import shutil
@@ -127,10 +128,18 @@ def lines_bytes(values: Iterable[Mapping[str, Any]]) -> bytes:
     return utf8("".join(lines))
 
 
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        msg = f"{text}, expected a finite number"
+        raise ValueError(msg)
+    return value
+
+
 def parse_json(path: str | Path, data: bytes, kind: type[T], line: int = 0) -> T:
     """Parse the bytes of a JSON file, or of one of its lines, as a type; raise FormatError if they do not fit."""
     try:
-        value: object = json.loads(data.decode("utf-8", "surrogatepass"))
+        text = data.decode("utf-8", "surrogatepass")
+        value: object = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise JsonError(path, error, AGAIN, line) from None
     return convert_json(f"{path}: line {line}" if line else path, value, kind, hint=AGAIN)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from naruto_vision.io.locks import TEMPORARY, is_locked, lock, release
+from naruto_vision.io.locks import TEMPORARY, full_disk_named, is_locked, lock, release
 
 TEMPORARY_PREFIX = ".tmp-"
 _OLD = re.compile(rf"{re.escape(TEMPORARY)}\w{{8}}-(.+)-old")  # of a folder that is being replaced
@@ -54,9 +54,10 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     lock(descriptor)
     temporary = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
+        with full_disk_named(final):
+            yield temporary
+            with temporary.open("rb+") as handle:
+                os.fsync(handle.fileno())
         temporary.chmod(_allowed(0o666))
         temporary.replace(final)
         sync_folder(final.parent)
@@ -82,7 +83,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         locked.enter_context(_locked(temporary))
         temporary.chmod(_allowed(0o777))
         try:
-            yield temporary
+            with full_disk_named(final):
+                yield temporary
             for file in filter(Path.is_file, temporary.rglob("*")):
                 file.chmod(_allowed(0o666))
                 with file.open("rb") as handle:

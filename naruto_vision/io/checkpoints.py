@@ -198,7 +198,19 @@ def load_state_dict(path: str | Path, *, trust_pickle: bool = False) -> dict[str
     state = _unwrap(_read_pickle(path, trusted=trust_pickle))
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise FormatError(path, "a mapping of names to tensors", type(state).__name__)
+    check_dense(path, state)
     return {str(name).removeprefix("module."): value for name, value in state.items()}
+
+
+def check_dense(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that cannot be copied into a parameter: sparse, quantised, nested, and those of ``meta``."""
+    for name, value in state.items():
+        odd = {"without values": value.is_meta, "quantised": value.is_quantized, "nested": value.is_nested}
+        odd[str(value.layout)] = value.layout != torch.strided
+        if kinds := [kind for kind, found in odd.items() if found]:
+            raise FormatError(
+                path, "dense tensors", f"{name}: {', '.join(kinds)}", "save dense tensors of one float type"
+            )
 
 
 def check_checkpoint(path: str | Path) -> None:

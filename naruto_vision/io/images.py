@@ -26,7 +26,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.geometry import MAX_PIXELS, Box, shape_of_xyxy
 from naruto_vision.io.atomic import write_bytes
-from naruto_vision.io.tars import read_member
+from naruto_vision.io.tars import MAX_BYTES, read_member
 from naruto_vision.records import ImageArray
 
 ImageSource: TypeAlias = str | Path | Image.Image | ImageArray
@@ -237,8 +237,10 @@ def read_image(image: ImageSource) -> ImageArray:
             if data is None:
                 raise MissingPathError(path, "image")
             return _decode(path, io.BytesIO(data))
-        if path.stat().st_size == 0:
-            raise BadImageError(path, "the file is empty (0 bytes)")
+        if not 0 < (size := path.stat().st_size) <= MAX_BYTES:
+            raise BadImageError(
+                path, f"{size} bytes; at most {MAX_BYTES} are read" if size else "the file is empty (0 bytes)"
+            )
         with path.open("rb") as handle:
             return _decode(path, handle)
 

@@ -1,5 +1,6 @@
 """One writer for one folder: advisory locks (``flock``) that end with their process, however it ends."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -73,6 +74,17 @@ def lock_beside(folder: str | Path) -> Path:
 
 
 @contextmanager
+def full_disk_named(path: str | Path) -> Iterator[None]:
+    """Add the path to an error of a full disk, which has no name where an open file is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def folder_lock(
     folder: str | Path, option: str = "", *, doing: str = "writing into this folder", file: Path | None = None
 ) -> Iterator[None]:
@@ -95,9 +107,10 @@ def folder_lock(
         msg = f"{folder}: process {owner} is {doing}; wait until it has finished, {advice}"
         raise InputError(msg)
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
-        yield
+        with full_disk_named(folder):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+            yield
     finally:
         if descriptor in _held:  # not in a forked child
             try:

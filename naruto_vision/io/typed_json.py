@@ -72,7 +72,7 @@ def convert_json(path: str | Path, value: object, kind: type[T], *, where: str =
     """Convert JSON values of a file; ``where`` is their path in it."""
     try:
         return msgspec.convert(value, kind)
-    except RecursionError as error:
+    except (RecursionError, UnicodeError) as error:  # a lone surrogate where no text is expected
         raise JsonError(path, error, hint) from None
     except msgspec.ValidationError as error:
         found = _MISFIT.fullmatch(str(error))

@@ -258,7 +258,7 @@ class ContrastiveTuner(Tuner):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the classes of the checkpoint until training starts."""
         super().on_load_checkpoint(checkpoint)
-        self._trained = tuple(checkpoint["classes"]) if "classes" in checkpoint else None
+        self._trained = tuple(map(str, checkpoint["classes"])) if "classes" in checkpoint else None
 
     def save_bundle(self, figures: dict[str, float]) -> None:
         """Write the encoder with its classes and their texts, if any."""

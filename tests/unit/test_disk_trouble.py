@@ -47,6 +47,8 @@ def test_places_that_cannot_be_written_are_named(out: str, told: str, capsys: py
         (errno.EACCES, "out/here: permission denied; change it, or choose another path"),
         (errno.EROFS, "out/here: the file system is read-only"),
         (errno.ENOSPC, "out/here: the disk is full; free some space"),
+        (errno.EIO, "out/here: the disk cannot be read or written"),
+        (errno.ELOOP, "out/here: the link leads back to itself"),
         (errno.EISDIR, "out/here: expected a file, found a folder"),
     ],
 )
@@ -58,6 +60,15 @@ def test_what_can_be_mended_is_told(
 
     monkeypatch.setattr("naruto_vision.io.atomic.write_json", fail)
     assert told in refused(capsys, "out.json")
+
+
+@pytest.mark.usefixtures("world")
+def test_too_little_memory_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_words: object, **_options: object) -> None:
+        raise MemoryError("9 TiB")
+
+    monkeypatch.setattr("naruto_vision.io.atomic.write_json", fail)
+    assert "error: not enough memory (9 TiB); give fewer" in refused(capsys, "out.json")
 
 
 @pytest.mark.usefixtures("world")

@@ -3,13 +3,15 @@
 import argparse
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from naruto_vision.cli.gallery import add_row_options, chosen_ids
+from naruto_vision.cli.gallery import add_row_options, chosen_ids, embed_files
 from naruto_vision.cli.main import main
 from naruto_vision.cli.trainer_args import REGIONS
 from naruto_vision.encoders.base import embed_images
@@ -139,6 +141,23 @@ def test_class_folders_are_added_in_generations_and_bad_files_counted(
     assert "4 images seen = 3 added + 0 already in the gallery + 1 unreadable" in text
     assert {label for _, label in listed(capsys).values()} == {"a", "b", "c"}
     assert listed(capsys)[3][0] == (home / "more" / "c" / "0.png").as_posix()  # outside of the enrolled root
+
+
+def test_what_another_process_adds_meanwhile_is_not_added_twice(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn(home / "new.png", 30)
+    words, embed = ["gallery", "add", "g", "new.png", "--label", "b"], embed_files
+
+    def meanwhile(*args: Any, **options: Any) -> Iterator[tuple[Any, list[int]]]:
+        monkeypatch.setattr("naruto_vision.cli.gallery.embed_files", embed)
+        assert main(words) == 0
+        yield from embed(*args, **options)
+
+    monkeypatch.setattr("naruto_vision.cli.gallery.embed_files", meanwhile)
+    assert main(words) == 2
+    assert "another process has added " in capsys.readouterr().err
+    assert [path for path, _ in listed(capsys).values()].count((home / "new.png").as_posix()) == 1
 
 
 def test_nothing_readable_is_an_error(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

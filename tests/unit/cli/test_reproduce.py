@@ -92,6 +92,8 @@ def test_finished_steps_are_not_run_again(tmp_path: Path, capsys: pytest.Capture
         "predict {set}/../x",
         """predict '--data.predict=["@names.txt"]'""",
         "draw --out {set}",
+        "fit --config gallery.yaml --gallery {set}/gallery",
+        "validate --config gallery.yaml --gallery={set}/gallery",
         "evaluate counts A=1/1/1/1 --json={set}/x.json",
         "draw --out 'x",
         "draw --out 'x\0y'",

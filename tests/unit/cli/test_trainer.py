@@ -96,6 +96,7 @@ def test_a_run_without_logger_leaves_no_config_behind(
         (["--ckpt_path", "/no/such.ckpt"], "/no/such.ckpt: no such checkpoint"),
         (["--trainer.callbacks=null", "--trainer.enable_checkpointing=true", "--trainer.devices=0"], "devices"),
         (["--nope", "3"], "unrecognized arguments: --nope 3; see `naruto-vision fit --help`"),
+        (["--seed_everything=-1"], "--seed_everything -1: expected 0 to 4294967295"),
         (["--seed_everything", "3", "stray"], "unrecognized arguments: stray; see `naruto-vision fit --help`"),
         (["--trainer.no_such=1"], "unrecognized arguments: --trainer.no_such=1"),
         (["--confg", "x"], "did you mean --config?"),
@@ -334,6 +335,20 @@ def test_a_checkpoint_never_chooses_classes_or_values(config: str, tmp_path: Pat
     content["hyper_parameters"] = {"_class_path": "os.system", "lr": 9.0, "_instantiator": "os.system"}
     torch.save(content, path)
     assert main(["fit", "--config", config, "--trainer.max_epochs=2", "--ckpt_path", str(path)]) == 0
+
+
+@pytest.mark.parametrize("damage", ["state_dict", "loops", "callbacks", "pytorch-lightning_version", "weights"])
+def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(
+    config: str, damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", config]) == 0
+    content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    change = {"state_dict": {"other": torch.zeros(1)}} if damage == "weights" else {damage: "x"}
+    torch.save(content | change, tmp_path / "other.ckpt")
+    capsys.readouterr()
+    words = ["--trainer.max_epochs=2", "--ckpt_path", str(tmp_path / "other.ckpt")]
+    assert main(["fit", "--config", config, *words]) == 2
+    assert "other.ckpt: expected a checkpoint of this model and its settings, found" in _error(capsys)
 
 
 def test_emulated_bf16_is_refused(

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,12 @@ def test_the_official_file_is_resampled_and_loaded(tmp_path: Path) -> None:
         DinoEncoder("vit_small_patch14_dinov2.lvd142m", str(path), image_size=56)
 
 
-def test_a_file_of_another_model_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "shape"), [("blocks.9.norm1.weight", (1,)), ("patch_embed.proj.weight", (5, 7)), ("pos_embed", (2, 2))]
+)
+def test_a_file_of_another_model_is_refused_by_name(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     state = _encoder().tower.state_dict()
-    state["blocks.9.norm1.weight"] = torch.zeros(1)
+    state[name] = torch.zeros(shape)
     torch.save(state, tmp_path / "weights.pth")
-    with pytest.raises(StateDictError, match=r"blocks\.9\.norm1\.weight"):
+    with pytest.raises(StateDictError, match=re.escape(name)):
         DinoEncoder(MODEL, str(tmp_path / "weights.pth"), image_size=32)

@@ -15,6 +15,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.export.writers import Target, write_gt
 from naruto_vision.geometry import rle_from_mask
 from naruto_vision.io.images import write_image
+from naruto_vision.io.locks import folder_lock, lock_beside
 from naruto_vision.records import LabelledBox
 
 SIZES = {"a.png": (48, 32), "b c.jpg": (37, 53), "sub/d.png": (64, 64)}
@@ -80,6 +81,9 @@ def test_nothing_is_overwritten_and_no_two_images_share_a_file(tmp_path: Path) -
     truth_folder(tmp_path)
     with pytest.raises(InputError, match="is not empty; give another --out"):
         export_scenes(tmp_path, "gt", tmp_path)
+    out = tmp_path / "out"
+    with folder_lock(out, file=lock_beside(out)), pytest.raises(InputError, match=r"out: process \d+ is writing into"):
+        export_scenes(tmp_path, "gt", out)
     write_image(tmp_path / "images" / "a.jpg", np.zeros((8, 8, 3), np.uint8))
     write_gt(tmp_path / "gt.json", [("a.jpg", []), ("a.png", [])])
     targets: list[Target] = ["yolo", "yolo-seg", "voc"]

@@ -280,6 +280,8 @@ def _ledger_line(**changes: object) -> str:
         ("faiss_meta.json", '{"metric": "ip", "kind": "flat", "dim": 3, "size": 5}', "dim 4"),
         ("thresholds.json", "[" * 100_000, "JSON"),
         ("thresholds.json", '{"rule": "", "default": NaN, "classes": {}, "counts": {}}', "finite"),
+        ("thresholds.json", '{"rule": "", "default": 0, "classes": {}, "counts": {"": {"right": NaN}}}', "finite"),
+        ("thresholds.json", '{"rule": "", "default": 0, "classes": {}, "counts": {"": {"right": 1e999}}}', "finite"),
         ("thresholds.json", '{"rule": "", "default": "0.5"}', "in default a number, found '0.5'"),
     ],
 )

@@ -1,8 +1,10 @@
+import errno
 import json
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from naruto_vision.io import atomic
 from naruto_vision.io.atomic import remove_leftovers, write_bytes, write_json, write_text
+from naruto_vision.io.locks import folder_lock
 
 
 class StopError(Exception):
@@ -191,3 +194,12 @@ def test_the_files_of_a_live_writer_stay(tmp_path: Path) -> None:
         mine.write_text("mine")
         (folder / "c.txt").write_text("mine")
     assert names(tmp_path) == ["a.txt", "b.txt", "f"]
+
+
+@pytest.mark.parametrize("writer", [atomic.atomic_file, atomic.atomic_folder, folder_lock])
+def test_a_full_disk_is_named_by_what_was_to_be_written(
+    writer: Callable[[Path], AbstractContextManager[object]], tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match="full") as caught, writer(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "full")  # as of an open file
+    assert caught.value.filename == str(tmp_path / "a")

@@ -50,6 +50,7 @@ def test_other_weights_under_the_same_json_are_refused(bundle: Path) -> None:
     [
         ("{", "model.json: not JSON (Expecting"),
         ("[]", "expected an object, found []"),
+        ('"\\ud800"', "surrogates not allowed"),
         ('{"format": 9}', "found 9"),
         ('{"format": 1}', "'clip' bundle"),
     ],

@@ -126,6 +126,15 @@ def test_a_compressed_checkpoint_and_a_header_of_many_tensors_are_refused(tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("tensor", "kind"), [(torch.eye(3).to_sparse(), "sparse_coo"), (torch.empty(3, 3, device="meta"), "without values")]
+)
+def test_tensors_that_no_parameter_can_take_are_refused(tensor: Tensor, kind: str, tmp_path: Path) -> None:
+    torch.save({"a": torch.eye(3), "b": tensor}, tmp_path / "a.pt")
+    with pytest.raises(FormatError, match=rf"a\.pt: expected dense tensors, found b: .*{kind}"):
+        load_state_dict(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"sizes": {"vision_layers": 10**7}}, "vision_layers from 1 to 128"),

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import os
 import warnings
 from pathlib import Path
 
@@ -101,6 +102,13 @@ def test_a_decompression_bomb_is_one_quiet_line(tmp_path: Path) -> None:
             warnings.simplefilter("error")
             with pytest.raises(BadImageError, match=name):
                 read_image(tmp_path / name)
+
+
+def test_a_file_of_more_bytes_than_pixels_can_take_is_refused(tmp_path: Path, image: ImageArray) -> None:
+    write_image(tmp_path / "a.jpg", image)
+    os.truncate(tmp_path / "a.jpg", 500_000_000)  # zeros behind the image, which take no disk
+    with pytest.raises(BadImageError, match=r"a\.jpg: 500000000 bytes; at most 400000000 are read"):
+        read_image(tmp_path / "a.jpg")
 
 
 def test_a_very_long_side_is_refused_and_a_long_one_read(tmp_path: Path) -> None:
