@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import lightning.pytorch as pl
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -89,6 +90,12 @@ def end_with_parent() -> None:
     """
     if TorchElasticEnvironment.detect() and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def end_group() -> None:
+    """End torch.distributed, as its threads can abort a process that ends with them: a finished run then fails."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def log_in_first_process() -> None:

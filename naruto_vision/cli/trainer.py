@@ -30,6 +30,7 @@ from naruto_vision.cli.next_steps import next_step
 from naruto_vision.cli.processes import (
     PeerLostError,
     Processes,
+    end_group,
     end_with_parent,
     fit_to_launcher,
     is_lost_peer,
@@ -385,6 +386,7 @@ def run_cli(argv: Sequence[str], *, run: bool = True) -> NarutoCLI:
             cli = NarutoCLI(argv, packages)
             if run:
                 cli.run()
+                end_group()
         except MisconfigurationException as error:
             raise InputError(" ".join(str(error).split())) from None
     return cli
