@@ -39,7 +39,7 @@ def test_results_that_are_not_the_baseline_s_are_an_error(
 def test_tables_of_the_document_are_those_of_the_reports(capsys: pytest.CaptureFixture[str]) -> None:
     root = Path(__file__).parents[2]
     text = (root / "docs/performance.md").read_text(encoding="utf-8")
-    tables = re.findall(r"<!-- (docs/tables/measured/\S+) (\S+) -->\n(.*?)(?=\n\n|\Z)", text, re.DOTALL)
+    tables = re.findall(r"<!-- (docs/tables/speed/\S+) (\S+) -->\n(.*?)(?=\n\n|\Z)", text, re.DOTALL)
     for report, names, table in tables:
         assert main(["--table", str(root / report), "--only", names]) == 0
         assert capsys.readouterr().out.strip() == table.strip()
