@@ -25,7 +25,7 @@ from naruto_vision.cli.console import (
     warn_left_out,
 )
 from naruto_vision.cli.trainer_args import GALLERY, REGIONS, gallery_place, learnt_segmenter
-from naruto_vision.errors import FingerprintError, InputError, MissingPathError
+from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.io.names import label_name
 from naruto_vision.io.text import printable
 
@@ -58,23 +58,12 @@ def add_encoder_options(parser: argparse.ArgumentParser, *, without: str = "the 
     )
 
 
-def gallery_encoder(arguments: argparse.Namespace, note: Mapping[str, Any], fingerprint: str) -> "Encoder":
+def gallery_encoder(arguments: argparse.Namespace, gallery: "Gallery | Listing") -> "Encoder":
     """Open the encoder that built a gallery, by ``--encoder`` or the gallery's note, and check its fingerprint."""
-    from naruto_vision.encoders.opening import open_encoder, open_recipe
+    from naruto_vision.encoders.opening import recorded_encoder
 
-    if not arguments.encoder and not note.get("encoder"):
-        raise InputError(f"{arguments.gallery}: has no record of its encoder; give --encoder MODEL")
-    if arguments.encoder:
-        encoder = open_encoder(arguments.encoder, arguments.weights)
-    else:
-        try:
-            encoder = open_recipe(note["encoder"])
-        except InputError as error:
-            msg = f"{error}; that encoder built {arguments.gallery}: give --encoder where it is now"
-            raise InputError(msg) from None
-    if encoder.fingerprint != fingerprint:
-        raise FingerprintError(arguments.gallery, fingerprint, encoder.fingerprint)
-    return encoder
+    made_by = gallery.note.get("encoder"), gallery.fingerprint
+    return recorded_encoder(arguments.gallery, *made_by, arguments.encoder, arguments.weights)
 
 
 def list_files(names: Sequence[str]) -> list[str]:
@@ -321,7 +310,7 @@ def _add(arguments: argparse.Namespace) -> int:
     fresh = list(_passed(arguments, gallery, fresh))
     gated = len(wanted) - already - len(fresh)
     if fresh or newer:
-        encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+        encoder = gallery_encoder(arguments, gallery)
         differing += _changed(encoder, gallery, newer, arguments.gallery)
     beside = 0
     if fresh:
@@ -378,7 +367,7 @@ def _add_negatives(arguments: argparse.Namespace, gallery: "Gallery", rows: "Seq
     fresh = [(file, row) for file, row in negative if row not in there]
     quarantine = Quarantine("images to add")
     if fresh:
-        encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+        encoder = gallery_encoder(arguments, gallery)
         _embed_and_publish(arguments, gallery, encoder, fresh, quarantine)
     show(f"negative rows of {name}: {quarantine.ok} added, {len(negative) - len(fresh)} were there")
     return 0

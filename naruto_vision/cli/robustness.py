@@ -111,7 +111,7 @@ def _search_task(arguments: argparse.Namespace, gallery: "Gallery") -> _Task:
     from naruto_vision.data.readers import read_classes
     from naruto_vision.data.robustness import measure_search, name_images
 
-    encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+    encoder = gallery_encoder(arguments, gallery)
     table = read_classes(arguments.root, arguments.split, arguments.reader, rules_of(arguments))
     truth = {row.path: row.label for row in table.rows if row.label in gallery.labels}
     if missing := sorted({row.label for row in table.rows} - set(gallery.labels)):
@@ -133,7 +133,7 @@ def _video_task(arguments: argparse.Namespace, gallery: "Gallery") -> _Task:
     from naruto_vision.data.robustness import CLEAN, measure_search, name_images
     from naruto_vision.io.video_process import IsolatedVideoReader
 
-    encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+    encoder = gallery_encoder(arguments, gallery)
     reader = IsolatedVideoReader(arguments.video, fps=arguments.fps)
     names = _sample([f"frame_{index:06d}" for index in reader.indices.tolist()], arguments.limit, arguments.seed)
     reader.pick(np.array([int(name.removeprefix("frame_")) for name in names], np.int64))

@@ -76,7 +76,7 @@ def search(arguments: argparse.Namespace) -> int:
     from naruto_vision.io.quarantine import Quarantine
 
     gallery = Gallery.open(arguments.gallery)
-    encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+    encoder = gallery_encoder(arguments, gallery)
     if arguments.text and not encoder.has_text:
         encoder.encode_texts(arguments.text)  # raises the specific error
     threshold = _threshold(arguments, gallery)
@@ -131,9 +131,7 @@ def _search_images(
     for vectors, indices in embed_files(encoder, files, quarantine, mirror=gallery.mirror):
         queries = [files[index] for index in indices]
         results += look_up(gallery, vectors, queries, "image", **numbers, threshold=threshold)
-    if quarantine.rows and not quarantine.ok:
-        first = quarantine.rows[0].reason
-        raise InputError(first if quarantine.seen == 1 else f"none of {quarantine.seen} can be read; first {first}")
+    quarantine.check(1.0)
     return results
 
 
@@ -201,11 +199,9 @@ class ImageFinder:
 
     def read(self, path: str) -> "ImageArray | None":
         """Return the image (H, W, 3), uint8, RGB, of a gallery entry; None if it is missing."""
-        from naruto_vision.gallery.info import find_image
-        from naruto_vision.io.images import image_or_none
+        from naruto_vision.gallery.info import entry_image
 
-        found = next(filter(None, (find_image(root, path) for root in self._roots)), None)
-        image = None if found is None else image_or_none(found)
+        image = entry_image(self._roots, path)
         self.lost += image is None
         return image
 

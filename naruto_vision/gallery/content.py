@@ -33,9 +33,7 @@ from naruto_vision.gallery.store import (
     THRESHOLDS,
     Manifest,
     RowRecord,
-    json_bytes,
     large_file,
-    lines_bytes,
     manifest_checksum,
     parse_json,
     parse_lines,
@@ -46,6 +44,7 @@ from naruto_vision.gallery.store import (
 )
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.io.arrays import array_from_npy, map_npy
+from naruto_vision.io.atomic import json_bytes, lines_bytes
 from naruto_vision.io.blocks import Blocks, MadeBlocks, npy_blocks, sha256_of
 from naruto_vision.io.names import label_name
 from naruto_vision.records import UNKNOWN, Vectors
@@ -569,4 +568,4 @@ def _float_rows(path: Path, values: NDArray[Any], shape: tuple[int, int]) -> NDA
     if values.shape != shape or values.dtype != np.dtype("<f4") or not values.flags.c_contiguous:
         found = f"{values.dtype} {values.shape}"
         raise FormatError(path, f"float32 of shape {shape}", found, AGAIN)
-    return values.astype(np.float32, copy=False) if values.dtype != np.float32 else values
+    return values.astype(np.float32, copy=False)

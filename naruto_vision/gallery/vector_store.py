@@ -17,11 +17,11 @@ from typing import Any, Self, TypeAlias, TypedDict
 
 import numpy as np
 
-from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import unit_rows
 from naruto_vision.io.atomic import utf8
 from naruto_vision.io.names import label_name
-from naruto_vision.io.typed_json import convert_json, refuse_repeats
+from naruto_vision.io.typed_json import parse_json
 from naruto_vision.records import Vectors
 
 Metadata: TypeAlias = Mapping[str, str | int | float]
@@ -91,11 +91,7 @@ def info_text(name: str, note: Mapping[str, Any]) -> str:
 
 def read_info(where: str | Path, key: str, text: str) -> CollectionInfo:
     """Parse and check what a store keeps of the collection with this key; ``where`` is for messages."""
-    try:
-        value = json.loads(text, object_pairs_hook=refuse_repeats)
-    except (ValueError, RecursionError) as error:
-        raise JsonError(where, error, AGAIN) from None
-    info = convert_json(where, value, CollectionInfo, hint=AGAIN)
+    info = parse_json(where, utf8(text), CollectionInfo, hint=AGAIN)
     dim = info["note"].get("dim")
     if (
         info["format"] != FORMAT

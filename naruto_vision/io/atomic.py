@@ -14,9 +14,10 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from naruto_vision.io.locks import TEMPORARY, full_disk_named, is_locked, lock, release
 
@@ -128,9 +129,19 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, utf8(text))
 
 
+def json_bytes(value: object, *, indent: int | None = 2) -> bytes:
+    """Return the bytes of a JSON file: UTF-8, final newline, no NaN."""
+    return utf8(json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
+
+
+def lines_bytes(values: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return the bytes of a JSON Lines file."""
+    return b"".join(json_bytes(value, indent=None) for value in values)
+
+
 def write_json(path: str | Path, value: object, *, indent: int | None = 2) -> None:
-    """Write a JSON file atomically: UTF-8, final newline, no NaN."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
+    """Write a JSON file atomically, as ``json_bytes``."""
+    write_bytes(path, json_bytes(value, indent=indent))
 
 
 def remove_leftovers(folder: str | Path) -> int:

@@ -1,13 +1,12 @@
 """Count and name files that cannot be used, without stopping the run."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.io.atomic import write_text
+from naruto_vision.io.atomic import lines_bytes, write_bytes
 
 T = TypeVar("T")
 
@@ -85,5 +84,4 @@ class Quarantine:
 
     def write(self, path: str | Path) -> None:
         """Write one JSON line for each unusable file, in the order they were read."""
-        lines = (json.dumps({"path": r.path, "reason": r.reason}, ensure_ascii=False) for r in self._rows)
-        write_text(path, "".join(line + "\n" for line in lines))
+        write_bytes(path, lines_bytes(map(vars, self._rows)))

@@ -26,9 +26,9 @@ from naruto_vision.gallery.enrolment import UNCHANGED, Enrolment, EnrolmentConfi
 from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery, enrol_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
-from naruto_vision.gallery.store import DRIFT, lines_bytes, store_uri
+from naruto_vision.gallery.store import DRIFT, store_uri
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds, why_none
-from naruto_vision.io.atomic import write_bytes
+from naruto_vision.io.atomic import lines_bytes, write_bytes
 from naruto_vision.io.images import IMAGE_FAULTS, crop_path, split_crop
 from naruto_vision.metrics.evaluation import SceneVerdict, judge_scene
 from naruto_vision.metrics.scene import SceneReport

@@ -24,9 +24,9 @@ from naruto_vision.encoders.backbone import TimmEncoder
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.dense import dense_map, mask_coverage, mask_shares
 from naruto_vision.errors import BadImageError, InputError
-from naruto_vision.gallery.info import find_image, list_gallery
+from naruto_vision.gallery.info import entry_image, list_gallery
 from naruto_vision.geometry import xyxy_from_mask
-from naruto_vision.io.images import ImageSource, image_or_none, read_image
+from naruto_vision.io.images import ImageSource, read_image
 from naruto_vision.io.text import score_text
 from naruto_vision.prompting.mode import Segmented, SegmentMode
 from naruto_vision.prompting.saliency import (
@@ -304,23 +304,15 @@ def gallery_exemplars(gallery: str | Path, labels: Sequence[str] = ()) -> list[E
     found: list[Exemplar] = []
     for label in labels or listing.labels:
         paths = list(dict.fromkeys(str(row["path"]) for row in listing.entries if row["label"] == label))
-        chosen = (
-            [paths[index * len(paths) // _PER_CLASS] for index in range(_PER_CLASS)]
-            if len(paths) > _PER_CLASS
-            else paths
-        )
-        images = [image for image in (_read(roots, path) for path in chosen) if image is not None]
+        count = min(len(paths), _PER_CLASS)
+        chosen = [paths[index * len(paths) // count] for index in range(count)]
+        images = [image for path in chosen if (image := entry_image(roots, path)) is not None]
         if not images:
             where = f"first {chosen[0]}; run the command in the folder where the gallery was built"
             msg = f"{gallery}: none of the {len(chosen)} images of {label!r} can be read ({where})"
             raise InputError(msg)
         found += [Exemplar(image, label) for image in images]
     return found
-
-
-def _read(roots: Sequence[Path], path: str) -> ImageArray | None:
-    file = next(filter(None, (find_image(root, path) for root in roots)), None)
-    return None if file is None else image_or_none(file)
 
 
 def _patches(encoder: Encoder, exemplar: Exemplar) -> tuple[Tensor, Tensor]:

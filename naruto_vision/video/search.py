@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from naruto_vision.encoders.base import Encoder, embed_images
-from naruto_vision.encoders.opening import open_encoder, open_recipe
+from naruto_vision.encoders.opening import recorded_encoder
 from naruto_vision.errors import REINDEX, FingerprintError, InputError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.vector_store import Collection, Hit, VectorStore
@@ -190,27 +190,18 @@ def character_query(gallery: Gallery, label: str) -> Vectors:
 
 
 def store_encoder(store: VectorStore, model: str = "", pretrained: str | None = None) -> Encoder:
-    """Open the encoder that a store was indexed with, as ``recorded_encoder`` does; InputError if it has no videos."""
+    """Open the encoder that a store was indexed with; InputError if it has no videos."""
     names = store.collections()
     if not names:
         msg = f"{store.uri}: has no videos; index some with `naruto-vision video index`"
         raise InputError(msg)
-    return recorded_encoder(store.open(names[0]).note, store.uri, model, pretrained)
+    return collection_encoder(store.open(names[0]).note, store.uri, model, pretrained)
 
 
-def recorded_encoder(note: Mapping[str, Any], where: str, model: str = "", pretrained: str | None = None) -> Encoder:
-    """Open the encoder that the note of a collection has recorded, or check that ``model`` is it.
-
-    ``model`` and ``pretrained`` say where it is now, as ``ClipEncoder`` takes them. InputError, which names ``where``,
-    if the note has no record of the encoder; FingerprintError if it is another one.
-    """
-    if not model and not note.get("encoder"):
-        msg = f"{where}: has no record of its encoder; give --encoder MODEL"
-        raise InputError(msg)
-    encoder = open_encoder(model, pretrained) if model else open_recipe(note["encoder"])
-    if encoder.fingerprint != note.get("fingerprint"):
-        raise FingerprintError(where, str(note.get("fingerprint")), encoder.fingerprint, "--encoder", REINDEX)
-    return encoder
+def collection_encoder(note: Mapping[str, Any], where: str, model: str = "", pretrained: str | None = None) -> Encoder:
+    """Open the encoder that the note of a collection records, or check that ``model`` is it."""
+    made_by = note.get("encoder"), str(note.get("fingerprint"))
+    return recorded_encoder(where, *made_by, model, pretrained, options="--encoder", again=REINDEX)
 
 
 def search_videos(

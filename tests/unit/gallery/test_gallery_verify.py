@@ -14,9 +14,10 @@ from naruto_vision.gallery.edits import relabel_rows, remove_rows
 from naruto_vision.gallery.gallery import Gallery, edit_gallery
 from naruto_vision.gallery.index import Budgets, SearchBudget
 from naruto_vision.gallery.info import find_image
-from naruto_vision.gallery.store import ALWAYS, MANIFEST, STAGING, json_bytes, manifest_checksum
+from naruto_vision.gallery.store import ALWAYS, MANIFEST, STAGING, manifest_checksum
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.gallery.verify import Finding, verify_gallery, worst
+from naruto_vision.io.atomic import json_bytes
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.records import Vectors
 

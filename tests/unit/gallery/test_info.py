@@ -28,8 +28,6 @@ from naruto_vision.gallery.index import NO_BUDGETS, IndexMeta, SearchBudget
 from naruto_vision.gallery.info import encoder_options, list_gallery
 from naruto_vision.gallery.store import (
     ALWAYS,
-    json_bytes,
-    lines_bytes,
     located_note,
     manifest_checksum,
     parse_json,
@@ -38,6 +36,7 @@ from naruto_vision.gallery.store import (
     read_manifest,
 )
 from naruto_vision.gallery.thresholds import Thresholds
+from naruto_vision.io.atomic import json_bytes, lines_bytes
 from naruto_vision.records import Vectors
 
 _QUICK = settings(max_examples=50, deadline=None, derandomize=True)
