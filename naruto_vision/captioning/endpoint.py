@@ -143,11 +143,10 @@ class EndpointDescriber(Describer):
         max_side: int = 1024,
     ) -> None:
         if payload not in _STYLES or min(workers, attempts) < 1 or timeout <= 0 or pause < 0 or max_side < _SMALLEST:
-            msg = (
+            raise InputError(
                 f"endpoint: expected payload crop or alpha, workers and attempts >= 1, timeout > 0, pause >= 0 and "
                 f"max_side >= {_SMALLEST}, found {payload}, {workers}, {attempts}, {timeout}, {pause}, {max_side}"
             )
-            raise InputError(msg)
         style = _STYLES[payload]
         self.url = url.rstrip("/").removesuffix("/chat/completions")
         self._address = _address(self.url)
@@ -289,8 +288,7 @@ class EndpointDescriber(Describer):
         self._open.add(opened)
         try:
             if self._stop.is_set():  # between the look at the open ones and now
-                msg = "stopped"
-                raise _AnswerError(msg)
+                raise _AnswerError("stopped")
             yield connection, opened
         finally:
             self._open.discard(opened)
@@ -304,11 +302,9 @@ def _address(url: str) -> SplitResult:
     except ValueError as error:
         raise InputError(f"{url}: expected an address such as {LOCAL} ({error})") from None
     if parts.username is not None or parts.password is not None:
-        msg = f"endpoint: expected an address without a password, found one; put the key into {KEY}"
-        raise InputError(msg)
+        raise InputError(f"endpoint: expected an address without a password, found one; put the key into {KEY}")
     if parts.scheme not in {"http", "https"} or not parts.hostname or not url.isascii() or not url.isprintable():
-        msg = f"{url}: expected an address that starts with http:// or https://, such as {LOCAL}"
-        raise InputError(msg)
+        raise InputError(f"{url}: expected an address that starts with http:// or https://, such as {LOCAL}")
     return parts._replace(path=parts.path.rstrip("/").removesuffix("/chat/completions"))
 
 
@@ -333,8 +329,7 @@ def _read(answer: HTTPResponse, opened: socket.socket, until: float) -> bytes:
         data += block
         missing = None if missing is None else missing - len(block)
         if len(data) > _MOST_BYTES:
-            msg = f"the answer has more than {_MOST_BYTES} bytes"
-            raise _AnswerError(msg)
+            raise _AnswerError(f"the answer has more than {_MOST_BYTES} bytes")
     return bytes(data)
 
 

@@ -51,11 +51,8 @@ def add_encoder_options(parser: argparse.ArgumentParser, *, without: str = "the 
     """Declare the encoder; ``without`` is its default in help."""
     text = f"open_clip or DINOv2 architecture, or model bundle (default: {without})"
     parser.add_argument("--encoder", default="", metavar="MODEL", help=text)
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="weights of an architecture: official name, file or open_clip tag (default: those in weights/)",
-    )
+    text = "weights of an architecture: official name, file or open_clip tag (default: those in weights/)"
+    parser.add_argument("--weights", metavar="FILE", help=text)
 
 
 def gallery_encoder(arguments: argparse.Namespace, gallery: "Gallery | Listing") -> "Encoder":
@@ -135,9 +132,8 @@ def _default_gallery_option(parser: argparse.ArgumentParser) -> None:
 def add_row_options(parser: argparse.ArgumentParser) -> None:
     """Declare ``--id``, ``--label`` and ``--path``."""
     parser.add_argument("--id", nargs="+", type=int, default=[], metavar="ID", help="entries with these ids")
-    parser.add_argument(
-        "--label", nargs="+", type=label_name, default=[], metavar="NAME", help="all entries of these labels"
-    )
+    text = "all entries of these labels"
+    parser.add_argument("--label", nargs="+", type=label_name, default=[], metavar="NAME", help=text)
     text = "all entries of these images, as `gallery list` has them"
     parser.add_argument("--path", nargs="+", default=[], metavar="PATH", help=text)
 
@@ -584,11 +580,8 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
     add("folder", type=Path, metavar="INDEX", help="folder with embeddings.npy and meta.jsonl")
     add("--out", type=Path, required=True, metavar="DIR", help="gallery folder; must be empty or new")
     add("--encoder", required=True, metavar="MODEL", help="encoder that built the index: an architecture or a bundle")
-    add(
-        "--weights",
-        metavar="FILE",
-        help="weights of an architecture: official name, file or open_clip tag (default: those in weights/)",
-    )
+    text = "weights of an architecture: official name, file or open_clip tag (default: those in weights/)"
+    add("--weights", metavar="FILE", help=text)
     add("--root", type=Path, metavar="DIR", help="folder that the paths in meta.jsonl are relative to")
     text = "accept --encoder unchecked if none of the images can be found (default: refuse)"
     add("--assert-encoder", action="store_true", help=text)

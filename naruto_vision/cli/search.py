@@ -41,12 +41,8 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--image", nargs="+", default=[], metavar="FILE", help="the same as IMAGE")
     add("--text", nargs="+", default=[], metavar="TEXT", help="query texts, for encoders with a text tower")
     add("-k", "--top-k", type=count, default=5, metavar="K", help="neighbours shown per query")
-    add(
-        "--decision",
-        choices=DECISIONS,
-        default="auto",
-        help="how an image is named; auto is the rule that the gallery records",
-    )
+    text = "how an image is named; auto is the rule that the gallery records"
+    add("--decision", choices=DECISIONS, default="auto", help=text)
     add("--neighbours", type=count, default=20, metavar="K", help="neighbours that vote on the label")
     text = (
         "threshold: images with a lower score are unknown; -1 makes none unknown (default: chosen on the gallery's own "
@@ -55,12 +51,8 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--known-from", type=cosine, metavar="SCORE", help=text)
     add_json_option(parser)
     add("--sheet", type=sheet_path, metavar="FILE", help="write a contact sheet: .png, .jpg or .webp")
-    add(
-        "--explain",
-        type=page_path,
-        metavar="FILE",
-        help="write why each query has its name: a page, and JSON beside it",
-    )
+    text = "write why each query has its name: a page, and JSON beside it"
+    add("--explain", type=page_path, metavar="FILE", help=text)
     add_theme_option(parser)
     add("--root", type=Path, metavar="DIR", help="folder of the gallery's images, if they were moved")
     add_encoder_options(parser)

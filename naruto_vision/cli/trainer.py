@@ -183,9 +183,8 @@ class NarutoCLI(LightningCLI):
         skip = _NOT_OFFERED | _DATALOADERS.get(self.command, {"dataloaders"})
         self.method_options = parser.add_method_arguments(pl.Trainer, self.command, skip=skip)
         parser.set_defaults({"trainer.enable_model_summary": False})
-        parser.add_argument(
-            "--out", type=str | None, default=None, help="folder for the results, set in every callback that has one"
-        )
+        text = "folder for the results, set in every callback that has one"
+        parser.add_argument("--out", type=str | None, default=None, help=text)
         parser.add_argument("--fail_fast", type=bool, default=False, help="stop at the first unreadable image")
         parser.add_argument("--explain", type=bool, default=False, help="explain the names of shown regions")
         text = "SAM 2 that follows the regions of videos, by name or file (null: boxes and vectors link them)"
@@ -193,12 +192,8 @@ class NarutoCLI(LightningCLI):
         text = "folder of a run or gallery to compare scenes with (null: the validation scenes of the gallery)"
         parser.add_argument("--drift_reference", type=str | None, default=None, help=text)
         parser.add_argument("--fail_on_drift", type=bool, default=False, help="exit with 1 if the scenes have drifted")
-        parser.add_argument(
-            "--precision",
-            type=Literal["auto"] | None,
-            default=None,
-            help="auto: mixed precision where the hardware has it, unless trainer.precision is given",
-        )
+        text = "auto: mixed precision where the hardware has it, unless trainer.precision is given"
+        parser.add_argument("--precision", type=Literal["auto"] | None, default=None, help=text)
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

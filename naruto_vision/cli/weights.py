@@ -72,9 +72,8 @@ def _official_lines(row: OfficialWeights, *, long: bool) -> Iterator[str]:
 
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--long", action="store_true", help="also show URLs, whole hashes and the class that reads each"
-    )
+    text = "also show URLs, whole hashes and the class that reads each"
+    parser.add_argument("--long", action="store_true", help=text)
 
 
 def _list(arguments: argparse.Namespace) -> int:

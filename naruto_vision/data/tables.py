@@ -126,8 +126,7 @@ class TableReport:
     def __post_init__(self) -> None:
         parts = self.kept + self.discarded + len(self.missing) + len(self.refused) + len(self.duplicates)
         if parts != self.seen:
-            msg = f"table report: {self.seen} rows seen but {parts} accounted for"
-            raise ValueError(msg)
+            raise ValueError(f"table report: {self.seen} rows seen but {parts} accounted for")
 
     @property
     def discarded(self) -> int:
@@ -171,8 +170,7 @@ class ClassTable:
     def __post_init__(self) -> None:
         keys = [(row.label, row.path) for row in self.rows]
         if any(first >= second for first, second in itertools.pairwise(keys)):
-            msg = f"table of {self.root}: expected rows sorted by label and path without repeats"
-            raise ValueError(msg)
+            raise ValueError(f"table of {self.root}: expected rows sorted by label and path without repeats")
         unlisted = {row.label for row in self.rows} - set(self.classes)
         if unlisted or len(set(self.classes)) != len(self.classes):
             msg = f"table of {self.root}: labels {sorted(unlisted)} are not among the classes {self.classes}"
@@ -211,8 +209,7 @@ def hold_out(table: ClassTable, fraction: float) -> tuple[ClassTable, ClassTable
 def row_groups(table: ClassTable, *, balanced: bool) -> list[list[int]]:
     """Return the groups of training rows."""
     if not table.rows:
-        msg = f"{table.root}: no images to train on"
-        raise InputError(msg)
+        raise InputError(f"{table.root}: no images to train on")
     groups: dict[str, list[int]] = {}
     for number, row in enumerate(table.rows):
         groups.setdefault(row.label if balanced else "", []).append(number)
@@ -242,8 +239,7 @@ class ReadRules:
             object.__setattr__(self, "labels", tuple(map(label_name, self.labels)))
         twice = [name for name, count in Counter(self.labels or ()).items() if count > 1]
         if twice:
-            msg = f"labels: expected every class once, found {', '.join(twice)} several times"
-            raise InputError(msg)
+            raise InputError(f"labels: expected every class once, found {', '.join(twice)} several times")
 
     def classes_of(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the renamed classes, in order and without repeats."""

@@ -51,8 +51,7 @@ def export_encoder(encoder: Encoder, folder: str | Path, pixels: Tensor) -> Spee
         runs = {runtime: open_onnx(graph, runtime) for runtime in RUNTIMES}
         cosines = {runtime: lowest_cosine(encoder, run, pixels) for runtime, run in runs.items()}
         if (lowest := min(cosines.values())) < LEAST_COSINE:
-            msg = f"{folder}: expected a graph with torch's vectors, found cosines of {lowest:.5f}"
-            raise InputError(msg)
+            raise InputError(f"{folder}: expected a graph with torch's vectors, found cosines of {lowest:.5f}")
         full = pixels.repeat(-(-_BATCH // len(pixels)), *[1] * (pixels.ndim - 1))[:_BATCH]
         timed = {runtime: partial(run, full.numpy()) for runtime, run in runs.items()}
         speeds = times_as_fast(partial(_embed, encoder, full), timed)

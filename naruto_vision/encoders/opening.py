@@ -98,5 +98,4 @@ def open_recipe(recipe: Mapping[str, Any]) -> Encoder:
             from naruto_vision.encoders.ensemble import EnsembleEncoder
 
             return EnsembleEncoder([open_recipe(member) for member in members], member_weights).eval()
-    msg = f"expected the recipe of an encoder, found {dict(recipe)}"
-    raise InputError(msg)
+    raise InputError(f"expected the recipe of an encoder, found {dict(recipe)}")

@@ -86,8 +86,7 @@ def _refuse_shared(names: Sequence[str]) -> None:
     for name in names:
         other = found.setdefault(_stem(name), name)
         if other != name:
-            msg = f"{other} and {name} would share one file; rename one, or use --to coco"
-            raise InputError(msg)
+            raise InputError(f"{other} and {name} would share one file; rename one, or use --to coco")
 
 
 def _write_voc(target: Path, source: SceneSource, scenes: Scenes) -> None:

@@ -103,8 +103,7 @@ class ChromaStore(VectorStore):
         server = re.fullmatch(r"(https?)://([^/:]+|\[[^]]+\])(?::(\d+))?/?", address)
         if address.startswith(("http://", "https://")):
             if server is None:
-                msg = f"{uri}: expected chroma+http://host:port"
-                raise InputError(msg)
+                raise InputError(f"{uri}: expected chroma+http://host:port")
             host, port = server[2], int(server[3] or 8000)
             try:  # Chroma's own client waits without end
                 httpx.get(f"{server[1]}://{host}:{port}/api/v2/heartbeat", timeout=CONNECT).raise_for_status()

@@ -89,8 +89,7 @@ class GalleryRow:
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", label_name(self.label) or self.label)
         if not self.label:
-            msg = f"{self.path}: expected a label, found an empty one; name the image's class"
-            raise InputError(msg)
+            raise InputError(f"{self.path}: expected a label, found an empty one; name the image's class")
         if self.label == UNKNOWN:
             msg = f"{self.path}: {UNKNOWN!r} is reserved for unknown characters; give the class another name"
             raise InputError(msg)
@@ -165,8 +164,7 @@ def unit_rows(vectors: Vectors, what: str) -> Vectors:
     ``what`` names them in the InputError.
     """
     if vectors.ndim != 2 or vectors.dtype != np.float32:
-        msg = f"{what}: expected float32 of shape (N, D), found {vectors.dtype} {vectors.shape}"
-        raise InputError(msg)
+        raise InputError(f"{what}: expected float32 of shape (N, D), found {vectors.dtype} {vectors.shape}")
     starts = range(0, max(1, len(vectors)), _BLOCK)
     lengths = np.concatenate([_lengths(vectors[start : start + _BLOCK]) for start in starts])
     bad = np.flatnonzero(~(np.abs(lengths - 1.0) <= UNIT_TOLERANCE))  # written so that NaN is bad
@@ -233,18 +231,15 @@ class GalleryContent(GalleryHead):
 
     def __post_init__(self) -> None:
         if not self.rows or self.negative.all():
-            msg = "gallery: expected at least one row, found none; enrol at least one labelled image"
-            raise InputError(msg)
+            raise InputError("gallery: expected at least one row, found none; enrol at least one labelled image")
         if not len(self.vectors) == len(self.ids) == len(self.rows):
             msg = f"gallery: {len(self.vectors)} vectors, {len(self.ids)} ids and {len(self.rows)} rows; expected equal"
             raise InputError(msg)
         if self.ids[0] < 0 or (np.diff(self.ids) <= 0).any():
-            msg = "gallery: expected ascending ids, found others"
-            raise InputError(msg)
+            raise InputError("gallery: expected ascending ids, found others")
         taken_out = len(archived_ids(self.ledger))
         if self.removed.shape != (taken_out, self.vectors.shape[1]):
-            msg = f"gallery: {taken_out} removed rows, but {len(self.removed)} removed vectors"
-            raise InputError(msg)
+            raise InputError(f"gallery: {taken_out} removed rows, but {len(self.removed)} removed vectors")
 
     @property
     def dim(self) -> int:
@@ -517,8 +512,7 @@ def _map_entries(root: Path, manifest: Manifest) -> dict[str, Any]:
     file, rows = large_file(root, manifest, EMBEDDINGS), MappedRows(large_file(root, manifest, ROWS))
     vectors = _float_rows(file, map_npy(file, AGAIN), (manifest["rows"], manifest["dim"]))
     if read_manifest(root)["checksum"] != manifest["checksum"]:
-        msg = f"{root}: the gallery changed while it was opened; try again"
-        raise InputError(msg)
+        raise InputError(f"{root}: the gallery changed while it was opened; try again")
     return {"vectors": vectors, "ids": rows.ids, "rows": rows, "checksum": manifest["checksum"]}
 
 

@@ -122,8 +122,7 @@ class FaissStore(VectorStore):
         super().__init__(uri)
         self._root, self._locked, self._locks = Path(address), set[Path](), ExitStack()
         if (self._root / "chroma.sqlite3").exists():
-            msg = f"{self._root}: this is a Chroma folder; open it as chroma:{self._root}"
-            raise InputError(msg)
+            raise InputError(f"{self._root}: this is a Chroma folder; open it as chroma:{self._root}")
         if self._root.exists() and not self._root.is_dir():
             raise FormatError(self._root, "a folder", "a file", "give the folder of a vector store")
 

@@ -185,14 +185,12 @@ class Gallery:
             ValueError: If ``k`` is below 1.
         """
         if k < 1:
-            msg = f"search: expected k >= 1, found {k}"
-            raise ValueError(msg)
+            raise ValueError(f"search: expected k >= 1, found {k}")
         if queries.ndim != 2 or queries.shape[1] != self.dim:
-            msg = (
+            raise InputError(
                 f"search: expected queries of shape (Q, {self.dim}), found {queries.shape}; "
                 "use the encoder that built the gallery"
             )
-            raise InputError(msg)
         units = unit_rows(queries, "search queries")
         return tuple(self._nearest(units, k, kind))
 
@@ -340,8 +338,7 @@ def edit_gallery(
         try:
             gallery = opened.edited(change, *args)
         except InputError as error:
-            msg = f"{folder}: {error}"
-            raise InputError(msg) from None
+            raise InputError(f"{folder}: {error}") from None
         _publish(folder, gallery, opened)
     return gallery
 
@@ -395,11 +392,10 @@ def check_enrolment(folder: str | Path, fingerprint: str) -> None:
         return
     count = edits_since_enrolment(head.ledger)
     if count and head.fingerprint != fingerprint:
-        msg = (
+        raise InputError(
             f"{folder}: has {count} edits (`naruto-vision gallery log {folder}`) that would be lost, as it was built "
             "with another encoder; give another --model.gallery, or --model.replace true"
         )
-        raise InputError(msg)
 
 
 def reindex_gallery(
@@ -410,8 +406,7 @@ def reindex_gallery(
     ``advance`` is called with the rows that are indexed so far, and all rows.
     """
     if store_uri(folder):
-        msg = f"{folder}: a vector store has its own index, which it keeps itself"
-        raise InputError(msg)
+        raise InputError(f"{folder}: a vector store has its own index, which it keeps itself")
     with writer_lock(folder):
         content = Gallery.open(folder, index="exact").content
         kind = choose_kind(index, len(content.rows))
@@ -446,5 +441,4 @@ def copy_gallery(source: str | Path, target: str | Path) -> Gallery:
         if not (store_uri(source) or store_uri(target)) and (Path(source) / DRIFT).is_file():
             write_bytes(Path(target) / DRIFT, (Path(source) / DRIFT).read_bytes())
         return gallery
-    msg = f"{target}: there is a gallery; name another folder or vector store"
-    raise InputError(msg)
+    raise InputError(f"{target}: there is a gallery; name another folder or vector store")

@@ -283,8 +283,7 @@ class VectorIndex:
             if not (
                 data.startswith(b"IxFI") and len(data) <= vectors.nbytes + 256 and data.endswith(vectors.tobytes())
             ):
-                msg = f"{len(data)} bytes that are no flat inner-product index of these vectors"
-                raise ValueError(msg)
+                raise ValueError(f"{len(data)} bytes that are no flat inner-product index of these vectors")
             return cls(kind, vectors, ids)
         try:
             with _byte_limit(len(data)):
@@ -536,8 +535,7 @@ def _mapped(stream: BinaryIO, file: Path) -> FaissIndex:
         faiss.read_index(_reader(stream, marks, whole=False))
     lists = int.from_bytes(stream.read(8), "little")  # as many as centroids, which the file has
     if marks[1:] != [b"IxFI", _LISTS] or lists > file.stat().st_size:
-        msg = f"{b' '.join(marks).decode()[:60]!r} of {lists} lists instead of an IVF index with its lists"
-        raise ValueError(msg)
+        raise ValueError(f"{b' '.join(marks).decode()[:60]!r} of {lists} lists instead of an IVF index with its lists")
     return faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
 
 
@@ -571,11 +569,9 @@ def _check_index(index: FaissIndex, kind: IndexKind, vectors: Vectors, ids: NDAr
     if type(inner) is not (faiss.IndexHNSWFlat if kind == "hnsw" else faiss.IndexFlatIP) or (
         (inner.ntotal, inner.d) != (entries, index.d)
     ):
-        msg = f"{type(inner).__name__} of ({inner.ntotal}, {inner.d}) inside {kind} of {entries} entries"
-        raise ValueError(msg)
+        raise ValueError(f"{type(inner).__name__} of ({inner.ntotal}, {inner.d}) inside {kind} of {entries} entries")
     if kind == "pq" and (index.pq.nbits, index.pq.M * index.pq.dsub) != (4, index.d):  # FAISS makes tables of these
-        msg = f"codes of {index.pq.M} parts of {index.pq.nbits} bits instead of 4 bits"
-        raise ValueError(msg)
+        raise ValueError(f"codes of {index.pq.M} parts of {index.pq.nbits} bits instead of 4 bits")
     if kind != "hnsw":
         index.set_direct_map_type(faiss.DirectMap.Hashtable)
     sample = np.unique(np.linspace(0, len(ids) - 1, _SAMPLE).astype(np.int64))
@@ -588,5 +584,4 @@ def _check_index(index: FaissIndex, kind: IndexKind, vectors: Vectors, ids: NDAr
     else:
         same = (cosines > 0.5).all() if kind == "sq" else (stored == own).all()
     if not same:
-        msg = "other vectors than those of embeddings.npy"
-        raise ValueError(msg)
+        raise ValueError("other vectors than those of embeddings.npy")

@@ -223,8 +223,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     if not path.is_file():
         others = sorted(other.parent for other in root.glob(f"*/{MANIFEST}"))
         hint = f"there is one in {others[0]}" if others else ENROL
-        msg = f"{root}: no gallery here, it has no {MANIFEST}; {hint}"
-        raise InputError(msg)
+        raise InputError(f"{root}: no gallery here, it has no {MANIFEST}; {hint}")
     facts = parse_json(path, path.read_bytes(), dict[str, Any])
     if facts.get("format") not in (FORMAT, FORMAT + 1):  # the second has negative rows
         raise FormatError(path, f"gallery format {FORMAT} or {FORMAT + 1}", repr(facts.get("format")), AGAIN)

@@ -228,8 +228,7 @@ class Collection(ABC):
         return value
 
     def _refuse(self, found: str) -> None:
-        msg = f"collection {self.name!r}: {found}"
-        raise InputError(msg)
+        raise InputError(f"collection {self.name!r}: {found}")
 
 
 class VectorStore(ABC):
@@ -256,8 +255,7 @@ class VectorStore(ABC):
         if found is None:
             names = self.collections()
             there = ", ".join(names[:5]) + (", …" if len(names) > 5 else "") or "none"
-            msg = f"{self.uri}: no collection {name!r}; there are: {there}"
-            raise InputError(msg)
+            raise InputError(f"{self.uri}: no collection {name!r}; there are: {there}")
         return found
 
     def create(self, name: str, note: Mapping[str, Any]) -> Collection:
@@ -356,8 +354,7 @@ def _plain(text: str) -> str:
 def _named(name: str) -> str:
     plain = label_name(name)
     if not plain:
-        msg = "expected the name of a collection, found an empty one"
-        raise InputError(msg)
+        raise InputError("expected the name of a collection, found an empty one")
     return plain
 
 
@@ -366,11 +363,9 @@ def _parsed(uri: str) -> tuple[str, str, bool]:
     found = _URI.fullmatch(uri)
     kind, server, rest = (found["kind"], found["server"], found["rest"]) if found else ("faiss", None, uri)
     if kind not in _STORES or (server and kind == "faiss") or not rest.strip("/"):
-        msg = f"{uri}: expected {_FORMS}; a folder with a colon in its name is faiss:{uri}"
-        raise InputError(msg)
+        raise InputError(f"{uri}: expected {_FORMS}; a folder with a colon in its name is faiss:{uri}")
     if server and not re.fullmatch(r"//[^@?#]+", rest):  # messages and results would show a password
-        msg = f"{kind}{server}:...: expected {kind}{server}://host:port, without a user, password or query"
-        raise InputError(msg)
+        raise InputError(f"{kind}{server}:...: expected {kind}{server}://host:port, without a user, password or query")
     return kind, f"{server[1:]}:{rest}" if server else rest.removeprefix("//"), bool(server)
 
 

@@ -350,8 +350,7 @@ class Listing:
         """Raise an InputError that says what is in the folder if there are no images."""
         if not self.images:
             found = "; ".join([f"no images in it or its sub-folders ({', '.join(FORMATS)})", *self.sentences()])
-            msg = f"{folder}: {found}"
-            raise InputError(msg)
+            raise InputError(f"{folder}: {found}")
 
 
 class _Scan:

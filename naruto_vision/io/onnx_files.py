@@ -86,8 +86,7 @@ def write_onnx(
     require_package("onnxscript", EXTRA)
     size = sum(each.nbytes for each in (*parts.parameters(), *parts.buffers()))
     if size > _MOST_BYTES:
-        msg = f"{path}: an ONNX file holds at most 2 GiB, these weights take {size / 2**30:.1f}"
-        raise InputError(msg)
+        raise InputError(f"{path}: an ONNX file holds at most 2 GiB, these weights take {size / 2**30:.1f}")
     names = {axis for axes in free.values() for axis in axes}
     lengths = {axis: torch.export.Dim(axis, min=1, max=_MOST_ROWS) for axis in names}
     shapes = tuple({index: lengths[axis] for index, axis in enumerate(free.get(name, ()))} for name in inputs)

@@ -75,8 +75,7 @@ class Quarantine:
                     f"{self.quarantined} of {total} {self.what} cannot be read, "
                     f"more than the {max_bad_fraction:.0%} that may be unreadable"
                 )
-            msg = f"{problem}; first {first}"
-            raise InputError(msg)
+            raise InputError(f"{problem}; first {first}")
 
     def counts(self) -> dict[str, int]:
         """Return seen, ok and quarantined."""

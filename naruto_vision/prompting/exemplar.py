@@ -134,10 +134,9 @@ class PrototypePrompter(Prompter):
     ) -> None:
         if not (0 <= similarity <= 1 and 0 <= detection <= 1 and min_area >= 0 and num_objects >= 1):
             found = f"similarity {similarity}, detection {detection}, min_area {min_area}, num_objects {num_objects}"
-            msg = (
+            raise InputError(
                 f"prompter: expected similarity and detection in [0, 1], min_area >= 0, num_objects >= 1; found {found}"
             )
-            raise InputError(msg)
         self.encoder = encoder.eval()
         self.labels = tuple(prototypes)
         self.prototypes, self.background = dict(prototypes), background
@@ -298,8 +297,7 @@ def gallery_exemplars(gallery: str | Path, labels: Sequence[str] = ()) -> list[E
     """
     listing = list_gallery(gallery, rows=True)
     if absent := sorted(set(labels) - listing.labels.keys()):
-        msg = f"{gallery}: has no label {absent[0]!r}; it has {', '.join(listing.labels)}"
-        raise InputError(msg)
+        raise InputError(f"{gallery}: has no label {absent[0]!r}; it has {', '.join(listing.labels)}")
     roots = [Path(root) for root in (listing.note.get("root"), gallery, ".") if root]
     found: list[Exemplar] = []
     for label in labels or listing.labels:
@@ -309,8 +307,7 @@ def gallery_exemplars(gallery: str | Path, labels: Sequence[str] = ()) -> list[E
         images = [image for path in chosen if (image := entry_image(roots, path)) is not None]
         if not images:
             where = f"first {chosen[0]}; run the command in the folder where the gallery was built"
-            msg = f"{gallery}: none of the {len(chosen)} images of {label!r} can be read ({where})"
-            raise InputError(msg)
+            raise InputError(f"{gallery}: none of the {len(chosen)} images of {label!r} can be read ({where})")
         found += [Exemplar(image, label) for image in images]
     return found
 

@@ -447,8 +447,7 @@ class SceneLog:
     def append(self, line: str) -> None:
         """Append one line, with its line feed, and flush it to the disk; InputError if the file is no longer there."""
         if not (self.path.exists() and os.path.samestat(os.fstat(self._handle.fileno()), self.path.stat())):
-            msg = f"{self.path}: was removed or replaced during the run; start it again"
-            raise InputError(msg)
+            raise InputError(f"{self.path}: was removed or replaced during the run; start it again")
         self._handle.write(utf8(line))
         self._handle.flush()
         os.fsync(self._handle.fileno())

@@ -133,12 +133,10 @@ def _check_settings(out: Path, info: VideoInfo, choice: FrameChoice, suffix: str
     settings["choice"]["size"] = list(choice.size) if choice.size else None
     if (out / SETTINGS).exists():
         if read_json(out / SETTINGS, dict[str, Any]) != settings:
-            msg = f"{out}: has frames of another video or of other options; give another --out"
-            raise InputError(msg)
+            raise InputError(f"{out}: has frames of another video or of other options; give another --out")
         return
     if any(is_image(path) for path in out.iterdir()):
-        msg = f"{out}: has images that are no frames of this video; give another --out"
-        raise InputError(msg)
+        raise InputError(f"{out}: has images that are no frames of this video; give another --out")
     write_json(out / SETTINGS, settings)
 
 
@@ -260,8 +258,7 @@ def list_frames(folder: str | Path) -> list[FrameFile]:
     if not rows:
         inside = sorted(path.parent.name for path in root.glob(f"*/{FRAMES}"))
         found = f"one of the folders in it, such as {root / inside[0]}" if inside else "a folder of images"
-        msg = f"{root}: no frames in this folder; give {found}, as `naruto-vision video extract` writes it"
-        raise InputError(msg)
+        raise InputError(f"{root}: no frames in this folder; give {found}, as `naruto-vision video extract` writes it")
     return rows
 
 
@@ -271,8 +268,7 @@ def _first_size(root: Path, rows: Sequence[FrameFile]) -> tuple[int, int]:
             return image_size(root / row.file)
         except (BadImageError, MissingPathError, OSError):
             continue
-    msg = f"{root}: none of its {len(rows)} frames can be read; first {rows[0].file}"
-    raise InputError(msg)
+    raise InputError(f"{root}: none of its {len(rows)} frames can be read; first {rows[0].file}")
 
 
 def _rate(times: Sequence[float]) -> float:

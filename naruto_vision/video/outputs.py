@@ -58,8 +58,7 @@ def write_moments(
     """
     folder = Path(out) / f"Request_{folder_name(found.query)}"
     if folder.exists() and not (folder / RESULT).is_file() and any(folder.iterdir()):
-        msg = f"{folder}: has files that are not of a search; give another --out"
-        raise InputError(msg)
+        raise InputError(f"{folder}: has files that are not of a search; give another --out")
     with atomic_folder(folder) as new:
         short = Counter(folder_name(video).casefold() for video in found.searched)
         names = {video: folder_name(video, always=short[folder_name(video).casefold()] > 1) for video in found.searched}

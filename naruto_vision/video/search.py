@@ -168,13 +168,11 @@ def fuse_queries(texts: Vectors, images: Vectors, text_weight: float = 0.5) -> V
     weights = (text_weight, 1 - text_weight) if len(texts) and len(images) else (1.0, 1.0)
     parts = [weight * rows.mean(axis=0) for weight, rows in zip(weights, (texts, images), strict=True) if len(rows)]
     if not parts:
-        msg = "video search: no query; give a text, an image or a character"
-        raise InputError(msg)
+        raise InputError("video search: no query; give a text, an image or a character")
     joined = np.sum(parts, axis=0)
     length = float(np.linalg.norm(joined))
     if length < 1e-6:
-        msg = "video search: the queries cancel each other out; give fewer of them, or another weight"
-        raise InputError(msg)
+        raise InputError("video search: the queries cancel each other out; give fewer of them, or another weight")
     query: Vectors = (joined / length).astype(np.float32)[None]
     return query
 
@@ -184,8 +182,7 @@ def character_query(gallery: Gallery, label: str) -> Vectors:
     own = [number for number, row in enumerate(gallery.rows) if row.label == label]
     if not own:
         known = ", ".join(gallery.labels[:8]) + (", …" if len(gallery.labels) > 8 else "")
-        msg = f"{gallery.folder or 'gallery'}: no character {label!r}; there are: {known}"
-        raise InputError(msg)
+        raise InputError(f"{gallery.folder or 'gallery'}: no character {label!r}; there are: {known}")
     return fuse_queries(gallery.vectors[:0], gallery.vectors[own])
 
 
@@ -193,8 +190,7 @@ def store_encoder(store: VectorStore, model: str = "", pretrained: str | None = 
     """Open the encoder that a store was indexed with; InputError if it has no videos."""
     names = store.collections()
     if not names:
-        msg = f"{store.uri}: has no videos; index some with `naruto-vision video index`"
-        raise InputError(msg)
+        raise InputError(f"{store.uri}: has no videos; index some with `naruto-vision video index`")
     return collection_encoder(store.open(names[0]).note, store.uri, model, pretrained)
 
 
@@ -313,8 +309,7 @@ def search_moments(
         InputError: If there is no collection, or the query is not of its encoder.
     """
     if not collections:
-        msg = "video search: no videos to search; index some with `naruto-vision video index`"
-        raise InputError(msg)
+        raise InputError("video search: no videos to search; index some with `naruto-vision video index`")
     nearest = sorted((hit for each in collections for hit in _best_frames(each, query)), key=_order)
     value, rule = find_threshold(collections, threshold, unrelated, nearest, of_class=of_class)
     frames = sorted((hit for each in collections for hit in _frames_above(each, query, value)), key=_order)
