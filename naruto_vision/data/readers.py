@@ -20,7 +20,6 @@ from naruto_vision.data.tables import (
     ReadRules,
     SourceRow,
     Split,
-    abbreviate,
     build_table,
     hold_out,
     path_in_table,
@@ -30,7 +29,7 @@ from naruto_vision.io.atomic import write_json, write_text
 from naruto_vision.io.csv_files import read_csv
 from naruto_vision.io.images import LISTED, class_folder_names, scan_folder
 from naruto_vision.io.names import label_name, refusal
-from naruto_vision.io.text import csv_text
+from naruto_vision.io.text import abbreviate, csv_text
 from naruto_vision.io.typed_json import read_json
 
 HEADER = ("path", "label")

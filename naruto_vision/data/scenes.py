@@ -27,13 +27,14 @@ from naruto_vision.data.shards import (
     ShardReader,
     read_part,
 )
-from naruto_vision.data.tables import abbreviate, warn_ignored_images
+from naruto_vision.data.tables import warn_ignored_images
 from naruto_vision.errors import BadImageError, BadVideoError, InputError, MissingPathError
 from naruto_vision.io.images import read_image
 from naruto_vision.io.inputs import IMAGES, ImageNames, find_images, is_movie
 from naruto_vision.io.names import label_name
 from naruto_vision.io.processes import end_with_parent
 from naruto_vision.io.tars import list_tar
+from naruto_vision.io.text import abbreviate
 from naruto_vision.recognition.analyzer import group_size
 from naruto_vision.records import UNKNOWN, ImageArray, LabelledBox
 

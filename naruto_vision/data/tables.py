@@ -18,6 +18,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import utf8
 from naruto_vision.io.images import Listing, is_image, scan_folder, split_crop
 from naruto_vision.io.names import label_name, refusal
+from naruto_vision.io.text import abbreviate
 from naruto_vision.records import LabelledImage
 
 Split: TypeAlias = Literal["train", "valid", "test"]
@@ -94,11 +95,6 @@ def _plain_files(base: Path, folder: str) -> frozenset[str]:
     except (OSError, ValueError):  # ValueError: a NUL character
         return frozenset()
     return found if Path(folder).resolve().is_relative_to(base) else frozenset()
-
-
-def abbreviate(names: Sequence[str], most: int = 3) -> str:
-    """Return the first names of a list, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def warn_ignored_images(folder: Path, searched: str) -> None:

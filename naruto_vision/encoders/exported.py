@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from naruto_vision.encoders.base import Encoder, WrappedEncoder, require_cpu
-from naruto_vision.errors import FormatError, InputError
+from naruto_vision.errors import FormatError, InputError, first_line
 from naruto_vision.io.atomic import atomic_folder
 from naruto_vision.io.onnx_files import (
     RUNTIMES,
@@ -105,8 +105,8 @@ class ExportedEncoder(WrappedEncoder):
         try:
             lowest = lowest_cosine(encoder, self._run, pixels)
         except Exception as error:  # noqa: BLE001 - the runtimes raise classes of their extension modules
-            reason = str(error).strip().partition("\n")[0][:200]
-            raise FormatError(graph, f"a graph for images of {tuple(pixels.shape[1:])}", reason) from None
+            expected = f"a graph for images of {tuple(pixels.shape[1:])}"
+            raise FormatError(graph, expected, first_line(error)) from None
         if not lowest >= LEAST_COSINE:
             raise FormatError(graph, "the vectors of its encoder", f"cosines of {lowest:.5f}", "export it again")
 

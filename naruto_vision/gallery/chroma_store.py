@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 
-from naruto_vision.errors import InputError
+from naruto_vision.errors import InputError, first_line
 from naruto_vision.gallery.vector_store import BATCH, CONNECT, Collection, Entries, Hit, Metadata, VectorStore
 from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.machine import require_package
@@ -123,8 +123,7 @@ class ChromaStore(VectorStore):
         try:
             return function(*args, **options)
         except self._errors as error:
-            msg = f"{self.uri}: {str(error).strip().partition(chr(10))[0] or type(error).__name__}"
-            raise InputError(msg) from None
+            raise InputError(f"{self.uri}: {first_line(error)}") from None
 
     def close(self) -> None:
         """Close the client and release the folder."""

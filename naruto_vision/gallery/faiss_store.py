@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from naruto_vision.errors import FormatError, InputError
+from naruto_vision.errors import FormatError, InputError, first_line
 from naruto_vision.gallery.content import unit_rows
 from naruto_vision.gallery.index import VectorIndex
 from naruto_vision.gallery.vector_store import AGAIN, KEY, Collection, Entries, Hit, Metadata, VectorStore
@@ -189,7 +189,7 @@ def _read_part(path: Path, dim: int) -> tuple[_Part, Vectors]:
         part = convert_json(path, json.loads(text), _Part, hint=AGAIN)
         unit = unit_rows(vectors, str(path))
     except (SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise FormatError(path, "a part of a vector store", str(error).partition("\n")[0][:100], AGAIN) from None
+        raise FormatError(path, "a part of a vector store", first_line(error), AGAIN) from None
     if unit.shape != (len(part["added"]), dim):
         raise FormatError(path, f"{len(part['added'])} vectors of {dim}", f"{unit.shape}", AGAIN)
     return part, unit

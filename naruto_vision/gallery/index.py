@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from naruto_vision.errors import first_line
 from naruto_vision.io.blocks import Blocks, FileBlocks
 from naruto_vision.io.machine import has_package, require_package
 from naruto_vision.records import Vectors
@@ -214,7 +215,7 @@ def on_gpus(index: FaissIndex) -> FaissIndex | None:
     try:
         return faiss.index_cpu_to_all_gpus(index, co=options)
     except RuntimeError as error:  # mostly its memory
-        _LOG.warning("the index does not fit on the GPU: search on the CPU (%s)", str(error).partition("\n")[0][:200])
+        _LOG.warning("the index does not fit on the GPU: search on the CPU (%s)", first_line(error))
         return None
 
 
@@ -290,7 +291,7 @@ class VectorIndex:
                 index = _read(io.BytesIO(data))
                 _check_index(index, kind, vectors, ids)
         except (RuntimeError, MemoryError) as error:
-            raise ValueError(str(error).partition("\n")[0]) from None
+            raise ValueError(first_line(error)) from None
         return cls(kind, vectors, ids, index, budgets)
 
     @classmethod
@@ -305,7 +306,7 @@ class VectorIndex:
                 index = _read(stream) if kind == "hnsw" else _mapped(stream, file)
                 _check_index(index, kind, vectors, ids)
         except (RuntimeError, MemoryError) as error:
-            raise ValueError(str(error).partition("\n")[0]) from None
+            raise ValueError(first_line(error)) from None
         return cls(kind, vectors, ids, index, budgets, file)
 
     def search(

@@ -21,6 +21,7 @@ from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import unit_rows
 from naruto_vision.io.atomic import utf8
 from naruto_vision.io.names import label_name
+from naruto_vision.io.text import abbreviate
 from naruto_vision.io.typed_json import parse_json
 from naruto_vision.records import Vectors
 
@@ -254,7 +255,7 @@ class VectorStore(ABC):
         found = self._find(collection_key(_named(name)))
         if found is None:
             names = self.collections()
-            there = ", ".join(names[:5]) + (", …" if len(names) > 5 else "") or "none"
+            there = abbreviate(names, 5) or "none"
             raise InputError(f"{self.uri}: no collection {name!r}; there are: {there}")
         return found
 

@@ -19,7 +19,7 @@ from naruto_vision.data.scenes import SceneDataModule, SceneItem, check_names, s
 from naruto_vision.encoders.base import Encoder, embed_images, encode_images
 from naruto_vision.encoders.exported import ExportedEncoder
 from naruto_vision.encoders.tiny import TINY_CLIP
-from naruto_vision.errors import InputError
+from naruto_vision.errors import InputError, first_line
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.edits import change_thresholds
 from naruto_vision.gallery.enrolment import UNCHANGED, Enrolment, EnrolmentConfig, note_left_out
@@ -508,7 +508,7 @@ def _predictions(
             raise
         except IMAGE_FAULTS as error:
             if group == 1:
-                reason = str(error).partition("\n")[0]
+                reason = first_line(error)
                 yield f"{scenes[done][1]}: fails in the search ({type(error).__name__}: {reason})"
                 done += 1
             group = 1

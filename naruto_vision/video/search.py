@@ -16,7 +16,7 @@ from naruto_vision.errors import REINDEX, FingerprintError, InputError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.vector_store import Collection, Hit, VectorStore
 from naruto_vision.io.images import ImageSource
-from naruto_vision.io.text import quantity
+from naruto_vision.io.text import abbreviate, quantity
 from naruto_vision.io.video import MAX_SECONDS
 from naruto_vision.records import Vectors
 
@@ -181,7 +181,7 @@ def character_query(gallery: Gallery, label: str) -> Vectors:
     """Return the mean of a class of a gallery as a query (1, D), a unit row; InputError if there is no such label."""
     own = [number for number, row in enumerate(gallery.rows) if row.label == label]
     if not own:
-        known = ", ".join(gallery.labels[:8]) + (", …" if len(gallery.labels) > 8 else "")
+        known = abbreviate(gallery.labels, 8)
         raise InputError(f"{gallery.folder or 'gallery'}: no character {label!r}; there are: {known}")
     return fuse_queries(gallery.vectors[:0], gallery.vectors[own])
 
