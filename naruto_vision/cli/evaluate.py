@@ -250,7 +250,7 @@ def _document(
         **folder.quarantine.counts(),
         "missing": list(folder.missing),
         "unknown": list(folder.unknown),
-        "refused": [{"path": row.path, "reason": row.reason} for row in folder.quarantine.rows],
+        "refused": [row._asdict() for row in folder.quarantine.rows],
     }
     return document
 

@@ -86,7 +86,7 @@ def search(arguments: argparse.Namespace) -> int:
                 "rows": len(gallery),
                 "counts": {**quarantine.counts(), "texts": len(arguments.text)},
                 "threshold": threshold.as_json(),
-                "quarantined": [{"path": bad.path, "reason": bad.reason} for bad in quarantine.rows],
+                "quarantined": [bad._asdict() for bad in quarantine.rows],
                 "queries": [result.as_json() for result in results],
             }
         )

@@ -119,11 +119,11 @@ def _run(arguments: argparse.Namespace, files: "ImageFiles", mode: "SegmentMode"
         raise
     finally:
         writer.close()
-    bad = [(row.path, row.reason) for row in quarantine.rows]
+    bad = quarantine.rows
     facts = {"versions": software_versions(), "passed_over": files.listing.as_json(), **monitor.facts()}
     run = writer.finish(bad, facts)
     if len(bad) == len(files.names):
-        first = bad[0][1]
+        first = bad[0].reason
         raise InputError(first if len(bad) == 1 else f"none of {len(bad)} images can be segmented; first {first}")
     show(*files.listing.sentences(), *_summary(writer, run))
     return EXIT_ALERT if run["alerts"] and arguments.fail_on_alert else 0

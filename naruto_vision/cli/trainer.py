@@ -25,7 +25,7 @@ from typing_extensions import override
 
 import naruto_vision
 from naruto_vision.callbacks.scenes import SceneWriterCallback
-from naruto_vision.callbacks.tensorboard import summary_writer, utf8
+from naruto_vision.callbacks.tensorboard import summary_writer
 from naruto_vision.cli.next_steps import next_step
 from naruto_vision.cli.processes import (
     PeerLostError,
@@ -45,7 +45,7 @@ from naruto_vision.cli.trainer_args import (
 )
 from naruto_vision.errors import FormatError, InputError, NarutoVisionError
 from naruto_vision.gallery.store import store_uri
-from naruto_vision.io.atomic import write_text
+from naruto_vision.io.atomic import unicode_text, write_text
 from naruto_vision.io.checkpoints import check_callback_states, check_checkpoint
 from naruto_vision.io.locks import LOCK, folder_lock, lock_beside
 from naruto_vision.io.machine import has_fast_bf16
@@ -131,7 +131,7 @@ class SaveConfig(SaveConfigCallback):
         if folder := logger.log_dir or logger.save_dir:
             write_text(Path(folder) / self.config_filename, text)
         if writer := summary_writer(trainer):
-            writer.add_text("config", utf8("".join(f"    {line}\n" for line in text.splitlines())))
+            writer.add_text("config", unicode_text("".join(f"    {line}\n" for line in text.splitlines())))
 
     on_validation_batch_end = on_test_batch_end = on_predict_batch_end = on_train_batch_end
 

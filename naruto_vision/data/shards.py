@@ -317,7 +317,7 @@ def _write_shard(
         wanted,
         ShardFile(shard.stat().st_size, file_sha256(shard)),
         rows,
-        [(row.path, row.reason) for row in bad.rows],
+        list(bad.rows),
     )
     write_json(record, msgspec.to_builtins(value), indent=None)
     return value, False

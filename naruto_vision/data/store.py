@@ -229,7 +229,7 @@ class TableQuarantine(RunQuarantine):
         self._every_class = every_class
         self._read: set[int] = set()
         for file in left_out:
-            self.refuse(file.path, file.reason)
+            self.refuse(*file)
 
     def note(self, read: Iterable[int], bad: Iterable[tuple[int, str]]) -> None:
         """Count rows that were not counted before."""

@@ -231,7 +231,7 @@ class GalleryContent(GalleryHead):
 
     def __post_init__(self) -> None:
         if not self.rows or self.negative.all():
-            raise InputError("gallery: expected at least one row, found none; enrol at least one labelled image")
+            raise InputError("gallery: expected at least one entry, found none; enrol at least one labelled image")
         if not len(self.vectors) == len(self.ids) == len(self.rows):
             msg = f"gallery: {len(self.vectors)} vectors, {len(self.ids)} ids and {len(self.rows)} rows; expected equal"
             raise InputError(msg)

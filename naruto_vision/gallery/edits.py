@@ -100,7 +100,7 @@ def remove_rows(content: GalleryContent, ids: Iterable[int]) -> GalleryContent:
     """
     chosen = _chosen(content, ids)
     if len(chosen) == len(content.rows):
-        msg = f"remove: that is all {len(chosen)} rows; a gallery has at least one, so delete its folder instead"
+        msg = f"remove: that is all {len(chosen)} entries; a gallery has at least one, so delete its folder instead"
         raise InputError(msg)
     kept = np.setdiff1d(np.arange(len(content.rows)), chosen)
     return _next(
@@ -127,7 +127,7 @@ def relabel_rows(content: GalleryContent, ids: Iterable[int], label: str) -> Gal
     """
     chosen = [position for position in _chosen(content, ids).tolist() if content.rows[position].label != label]
     if not chosen:
-        raise InputError(f"relabel: all of these rows are {label!r} already")
+        raise InputError(f"relabel: all of these entries are {label!r} already")
     rows = list(content.rows)
     for position in chosen:
         rows[position] = replace(rows[position], label=label)
@@ -202,7 +202,7 @@ def _chosen(content: GalleryContent, ids: Iterable[int]) -> NDArray[np.int64]:
     wanted = np.array(sorted(set(ids)), dtype=np.int64)
     missing = np.setdiff1d(wanted, content.ids)
     if missing.size or not wanted.size:
-        found = f"no row with id {missing[0]}" if missing.size else "no row chosen"
+        found = f"no entry with id {missing[0]}" if missing.size else "no entry chosen"
         raise InputError(f"{found}; `naruto-vision gallery list --rows` shows the ids")
     return np.searchsorted(content.ids, wanted).astype(np.int64)
 

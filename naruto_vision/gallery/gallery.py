@@ -41,7 +41,7 @@ from naruto_vision.records import Neighbour, Vectors
 
 _LOG = logging.getLogger(__name__)
 _STALE = (
-    "%s: its rows changed in generation %d, after its thresholds were chosen; choose them again with "
+    "%s: its entries changed in generation %d, after its thresholds were chosen; choose them again with "
     "`naruto-vision validate` on scenes with ground truth"
 )
 
@@ -374,10 +374,12 @@ def enrol_gallery(folder: str | Path, built: Gallery, index: IndexChoice = "auto
         else:
             before, gallery = old, old.edited(enrol_rows, built.vectors, built.rows, built.note)
             if gallery.content is old.content:
-                _LOG.info("%s: enrolled again, and all %d rows are as they were", folder, len(old))
+                _LOG.info("%s: enrolled again, and all %d entries are as they were", folder, len(old))
                 return old
             counts = line_counts(gallery.content.ledger[-1])
-            text = "%s: enrolled again: %d rows kept, %d added, %d removed; `gallery rollback %s --to %d` undoes this"
+            text = (
+                "%s: enrolled again: %d entries kept, %d added, %d removed; `gallery rollback %s --to %d` undoes this"
+            )
             kept = len(gallery) - counts["added"]
             _LOG.info(text, folder, kept, counts["added"], counts["removed"], folder, old.generation)
         _publish(folder, gallery, before)

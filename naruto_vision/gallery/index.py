@@ -258,7 +258,7 @@ class VectorIndex:
         held, rest = (np.sort(part) for part in np.split(order, [min(_HELD_OUT, len(vectors) // 2)]))
         index = _trained(kind, vectors, rest)
         if len(vectors) > FLAT_ROWS:
-            _LOG.info("building the %s index of %d rows; this takes minutes", kind, len(vectors))
+            _LOG.info("building the %s index of %d vectors; this takes minutes", kind, len(vectors))
         for start in range(0, len(rest), _ADDED):
             part = rest[start : start + _ADDED]
             index.add_with_ids(vectors[part], ids[part])

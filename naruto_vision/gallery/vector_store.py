@@ -19,7 +19,7 @@ import numpy as np
 
 from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import unit_rows
-from naruto_vision.io.atomic import utf8
+from naruto_vision.io.atomic import unicode_text, utf8
 from naruto_vision.io.names import label_name
 from naruto_vision.io.text import abbreviate
 from naruto_vision.io.typed_json import parse_json
@@ -131,7 +131,7 @@ class Collection(ABC):
         Raises:
             InputError: If the lengths differ, an id is empty, too long or repeated, or a value is of another type.
         """
-        names, rows = [_plain(name) for name in ids], self._unit(vectors)
+        names, rows = [unicode_text(name) for name in ids], self._unit(vectors)
         if not len(names) == len(rows) == len(metadata):
             self._refuse(f"{len(names)} ids, {len(rows)} vectors and {len(metadata)} of metadata; expected equal")
         if bad := [name for name in names if not 0 < len(name.encode()) <= ID_BYTES]:
@@ -139,7 +139,7 @@ class Collection(ABC):
         if len(set(names)) < len(names):
             self._refuse(f"{next(name for name in names if names.count(name) > 1)!r} twice among the ids of one call")
         facts: list[Metadata] = [
-            {_plain(key): self._value(value) for key, value in entry.items()} for entry in metadata
+            {unicode_text(key): self._value(value) for key, value in entry.items()} for entry in metadata
         ]
         for first in range(0, len(names), BATCH):
             part = slice(first, first + BATCH)
@@ -178,7 +178,7 @@ class Collection(ABC):
         Args:
             ids: The entries, in this order, without those that are not there; None is all, sorted by id.
         """
-        wanted = None if ids is None else list(dict.fromkeys(map(_plain, ids)))
+        wanted = None if ids is None else list(dict.fromkeys(map(unicode_text, ids)))
         try:
             found = {name: (vector, facts) for name, vector, facts in zip(*self._read(wanted), strict=True)}
             fit = all(vector.shape == (self.dim,) and np.isfinite(vector).all() for vector, _ in found.values())
@@ -192,7 +192,7 @@ class Collection(ABC):
 
     def remove(self, ids: Sequence[str]) -> None:
         """Remove entries, those that are there; the others keep their ids."""
-        names = list(dict.fromkeys(map(_plain, ids)))
+        names = list(dict.fromkeys(map(unicode_text, ids)))
         for first in range(0, len(names), BATCH):
             self._remove(names[first : first + BATCH])
 
@@ -223,7 +223,7 @@ class Collection(ABC):
 
     def _value(self, value: str | int | float) -> str | int | float:
         if isinstance(value, str):
-            return _plain(value)
+            return unicode_text(value)
         if not isinstance(value, int | float) or not math.isfinite(value):
             self._refuse(f"expected text and finite numbers in the metadata, found {value!r}")
         return value
@@ -346,10 +346,6 @@ class VectorStore(ABC):
 
     @abstractmethod
     def _drop(self, key: str) -> None: ...
-
-
-def _plain(text: str) -> str:
-    return utf8(text).decode()
 
 
 def _named(name: str) -> str:

@@ -124,6 +124,11 @@ def utf8(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
+def unicode_text(text: str) -> str:
+    """Return a text whose bytes that are not UTF-8 are escaped, for what holds valid Unicode only."""
+    return utf8(text).decode()
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a whole UTF-8 text file atomically, with line feeds unchanged."""
     write_bytes(path, utf8(text))

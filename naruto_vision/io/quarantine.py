@@ -1,9 +1,8 @@
 """Count and name files that cannot be used, without stopping the run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
 from naruto_vision.io.atomic import lines_bytes, write_bytes
@@ -11,8 +10,7 @@ from naruto_vision.io.atomic import lines_bytes, write_bytes
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class QuarantinedFile:
+class QuarantinedFile(NamedTuple):
     """One unusable file and the reason, in one line."""
 
     path: str
@@ -65,7 +63,7 @@ class Quarantine:
         """Raise ``InputError`` if nothing could be read, or more than this fraction, in [0, 1], is unusable."""
         total = max(self.listed, self.seen)
         if self._rows and (self.quarantined == total or self.quarantined > max_bad_fraction * total):
-            path, reason = self._rows[0].path, self._rows[0].reason
+            path, reason = self._rows[0]
             first = reason if path in reason else f"{path}: {reason}"
             if total == 1:
                 raise InputError(first)
@@ -83,4 +81,4 @@ class Quarantine:
 
     def write(self, path: str | Path) -> None:
         """Write one JSON line for each unusable file, in the order they were read."""
-        write_bytes(path, lines_bytes(map(vars, self._rows)))
+        write_bytes(path, lines_bytes(row._asdict() for row in self._rows))

@@ -542,7 +542,7 @@ def describe_gallery(folder: str) -> str:
         unknown += "--data.valid DIR with ground truth chooses one"
     left_out = f"; left out are {found.reasons()} (`naruto-vision gallery list {folder} --rows`)"
     left_out *= bool(found.left_out)
-    return f"gallery {folder}: {found.total} rows, {len(found.labels)} labels; {unknown}{left_out}"
+    return f"gallery {folder}: {found.total} entries, {len(found.labels)} labels; {unknown}{left_out}"
 
 
 def _relative_to_here(folder: Path) -> str:

@@ -164,12 +164,11 @@ class Session:
             del self.links[self._tokens.pop(path)]
         shutil.rmtree(folder, ignore_errors=True)
 
-    def file(self, key: str, kind: Kind = "image") -> StoredFile:
-        """Return a file by its id; InputError if the session has none, or it is of another kind."""
+    def file(self, key: str) -> StoredFile:
+        """Return an image by its id; InputError if the session has none of it."""
         found = self.files.get(key)
-        if found is None or found.kind != kind:
-            msg = f"file: expected the id of {'an' if kind == 'image' else 'a'} {kind} of this session; upload it first"
-            raise InputError(msg)
+        if found is None or found.kind != "image":
+            raise InputError("file: expected the id of an image of this session; upload it first")
         return found
 
     def readable(self, text: str) -> str:

@@ -73,9 +73,9 @@ class FrameFile:
     time: float
 
 
-def dated_folder(now: datetime | None = None) -> Path:
+def dated_folder() -> Path:
     """Return the name of a new folder of frames, as the reference system names it."""
-    return Path(f"frames_resized_{now or datetime.now():%Y-%m-%d_%H-%M-%S}")
+    return Path(f"frames_resized_{datetime.now():%Y-%m-%d_%H-%M-%S}")
 
 
 def info_lines(info: VideoInfo, frames: int, fps: float | None = None) -> list[str]:
@@ -278,11 +278,10 @@ def _rate(times: Sequence[float]) -> float:
     return writable_fps((len(times) - 1) / (times[-1] - times[0]))
 
 
-def video_folders(videos: Sequence[Path], out: Path | None, *, alone: bool) -> Iterator[tuple[Path, Path]]:
+def video_folders(videos: Sequence[Path], out: Path, *, alone: bool) -> Iterator[tuple[Path, Path]]:
     """Yield each video and the folder of its frames: the output folder itself for one that was named alone."""
-    root = out or dated_folder()
     if alone:
-        yield videos[0], root
+        yield videos[0], out
         return
     absolute = [Path(os.path.abspath(video)) for video in videos]  # noqa: PTH100 - without ".."
     parent = Path(os.path.commonpath([path.parent for path in absolute]))
@@ -292,4 +291,4 @@ def video_folders(videos: Sequence[Path], out: Path | None, *, alone: bool) -> I
         stems = [output_name(path.relative_to(parent).with_suffix("").as_posix()), *longer_stems(name)]
         stem = next(stem for stem in stems if label_name(stem).casefold() not in taken)
         taken.add(label_name(stem).casefold())
-        yield video, root / stem
+        yield video, out / stem

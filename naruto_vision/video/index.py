@@ -123,7 +123,7 @@ class IndexReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON values."""
-        refused = [{"path": bad.path, "reason": bad.reason} for bad in self.quarantine.rows]
+        refused = [bad._asdict() for bad in self.quarantine.rows]
         counts = {**self.quarantine.counts(), "skipped": len(self.skipped), "entries": sum(self.videos.values())}
         return {"counts": counts, "videos": self.videos, "lost": self.lost, "quarantined": refused}
 

@@ -146,7 +146,7 @@ def test_thresholds_that_were_chosen_with_other_rows_are_stale(saved: Path) -> N
     edit_gallery(saved, relabel_rows, [1], "c")
     found = _found(saved)["thresholds"]
     assert found.verdict == "warning"
-    assert found.text.startswith("rows changed in generation 2, after they were chosen; choose them again with ")
+    assert found.text.startswith("entries changed in generation 2, after they were chosen; choose them again with ")
 
 
 def test_thresholds_of_labels_that_are_not_enrolled_are_named(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_what_was_measured_of_an_index_holds_for_a_quarter_more_or_fewer_rows(th
     found = verify._recall("hnsw", budgets, 100)
     assert found.verdict == verdict
     told = "hnsw: holds the gallery's 100 vectors; recall@10 0.995 for image queries and 0.950 for text queries"
-    assert found.text.startswith(f"{told}, measured at {then} rows")
+    assert found.text.startswith(f"{told}, measured at {then} entries")
     assert found.text.endswith("measure again with `naruto-vision gallery reindex GALLERY`") == (verdict == "warning")
 
 
