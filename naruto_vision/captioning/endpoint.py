@@ -94,7 +94,7 @@ class _Models(msgspec.Struct):
 
 
 class _AnswerError(Exception):
-    """One question failed. ``pause`` is how long the server asks to wait; None if asking again is of no use."""
+    """One request failed. ``pause`` is how long the server asks to wait; None if asking again is of no use."""
 
     def __init__(self, reason: str, pause: float | None = None) -> None:
         super().__init__(reason)
@@ -105,7 +105,7 @@ class EndpointDescriber(Describer):
     """Asks a chat-completions server: LM Studio, vLLM, Ollama, llama.cpp, a hosted service, or the DAM server.
 
     Regions are sent concurrently, at most ``workers`` at once. After 408, 409, 425, 429, 5xx, a dropped or slow
-    connection, or an answer that cannot be read, the question is repeated with growing pauses, or the pause that
+    connection, or an answer that cannot be read, the request is repeated with growing pauses, or the pause that
     ``Retry-After`` asks for. A region for which all attempts fail has a ``Description`` with an ``error``. The key
     is read from the environment variable ``NARUTO_VISION_API_KEY`` and sent to this server only: redirects are refused.
 
@@ -114,9 +114,9 @@ class EndpointDescriber(Describer):
         model: The model's name; empty for the only one that the server lists.
         payload: ``crop`` sends the cut-out of a region, ``alpha`` the whole image with the mask as alpha (DAM).
         question: What is asked; None for the question of the payload. ``alpha`` also takes DAM's sampling.
-        workers: Questions at once.
+        workers: Requests at once.
         timeout: Seconds until an answer must be complete.
-        attempts: Questions in all for one region, if they fail.
+        attempts: Requests in all for one region, if they fail.
         pause: Seconds before the first repetition, doubled each time.
         max_side: Larger images are scaled down to this many pixels a side.
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naruto_vision.errors import InputError
 from naruto_vision.io.text import printable
 
 if TYPE_CHECKING:
@@ -101,12 +100,6 @@ def add_theme_option(parser: argparse.ArgumentParser) -> None:
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Declare ``--json`` of commands that print."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-
-
-def check_empty(out: Path) -> None:
-    """Raise InputError if an output folder has files already."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is not empty; give another --out")
 
 
 def show(*items: "str | Table") -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from naruto_vision.cli.console import (
     add_json_option,
-    check_empty,
     count,
     count_progress,
     progress,
@@ -589,11 +588,11 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
 
 def _import(arguments: argparse.Namespace) -> int:
     """Read an index folder of the reference system, check the encoder with its images, write the gallery."""
+    from naruto_vision.gallery.reference_index import read_reference_index
+    from naruto_vision.io.atomic import TEMPORARY_PREFIX, check_empty
+
     out: Path = arguments.out
     check_empty(out)
-    from naruto_vision.gallery.reference_index import read_reference_index
-    from naruto_vision.io.atomic import TEMPORARY_PREFIX
-
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out.parent) as temporary:
         _import_index(arguments, read_reference_index(arguments.folder, temporary))

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from naruto_vision.errors import InputError
 from naruto_vision.io.locks import TEMPORARY, full_disk_named, is_locked, lock, release
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -147,6 +148,12 @@ def lines_bytes(values: Iterable[Mapping[str, Any]]) -> bytes:
 def write_json(path: str | Path, value: object, *, indent: int | None = 2) -> None:
     """Write a JSON file atomically, as ``json_bytes``."""
     write_bytes(path, json_bytes(value, indent=indent))
+
+
+def check_empty(out: Path) -> None:
+    """Raise InputError if an output folder has files already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: is not empty; give another --out")
 
 
 def remove_leftovers(folder: str | Path) -> int:
