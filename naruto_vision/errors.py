@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception of another package says, shortened, or else the name of its class."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+
+
 class NarutoVisionError(Exception):
     """Root of every error that this package raises on purpose.
 

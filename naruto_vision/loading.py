@@ -34,8 +34,9 @@ def load(
 
     Args:
         source: A folder that ``predict`` wrote (its own config is used); or a folder such as ``runs`` with ``gallery/``
-            and optionally ``clip/bundle`` and ``regions/bundle``; or a gallery, as a folder or an address of a vector
-            store (``chroma:DIR``, ``milvus+http://...``), whose recorded encoder is used.
+            and optionally ``regions/bundle``, which then finds the regions; or a gallery alone, as a folder or an
+            address of a vector store (``chroma:DIR``, ``milvus+http://...``): the config's segmenter finds the regions
+            then, also where there is a ``regions/bundle`` beside it. The encoder is the one that the gallery records.
         config: The config for a folder of the last two kinds: a YAML file, or the name of a packaged one. A file
             of your own keeps its encoder.
         device: Device to compute on ("cpu", "cuda"); None takes a GPU if there is one.

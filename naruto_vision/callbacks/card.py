@@ -193,7 +193,7 @@ def _classes(confusion: Tensor, classes: Sequence[str], split: str) -> str:
 
 
 def _name(gallery: Gallery) -> str:
-    return f"Gallery of {len(gallery)} rows and {len(gallery.labels)} labels, digest {gallery.digest[:16]}"
+    return f"Gallery of {len(gallery)} entries and {len(gallery.labels)} labels, digest {gallery.digest[:16]}"
 
 
 def _gallery_data(gallery: Gallery, data: Any) -> str:  # noqa: ANN401 - any data module
@@ -204,7 +204,7 @@ def _gallery_data(gallery: Gallery, data: Any) -> str:  # noqa: ANN401 - any dat
     text = ", ".join(
         _cell(f"{value} {name.replace('_', ' ')}") for name, value in enrolment.items() if value and name != "images"
     )
-    return _table("label", ["rows"], rows, f"{where}: {text}." if text else f"{where}.")
+    return _table("label", ["entries"], rows, f"{where}: {text}." if text else f"{where}.")
 
 
 def _gallery(gallery: Gallery) -> dict[str, str]:

@@ -25,6 +25,7 @@ from naruto_vision.data.gallery_data import GalleryDataModule
 from naruto_vision.data.scenes import SceneItem
 from naruto_vision.data.shards import image_reader
 from naruto_vision.errors import NarutoVisionError
+from naruto_vision.io.atomic import unicode_text
 from naruto_vision.io.images import shrink
 from naruto_vision.modules.clip_tuner import ContrastiveTuner, Mistake
 from naruto_vision.modules.scene_retriever import SceneRetriever
@@ -37,34 +38,18 @@ from naruto_vision.viz.sheets import FINE, TILE, Tile, TileRow, draw_rows
 _Found: TypeAlias = tuple[SceneItem, ScenePrediction]
 
 _SETTINGS = (
-    *(
-        "batch_size",
-        "command",
-        "encoder",
-        "epochs",
-        "learning_rate",
-        "loss",
-        "lora_rank",
-        "mirror",
-        "optimizer",
-        "precision",
-    ),
-    *("root", "same_image", "search_decision", "search_neighbours", "segmenter", "smoothing", "steps", "towers"),
-    "weight_decay",
-)
+    "batch_size", "command", "encoder", "epochs", "learning_rate", "loss", "lora_rank", "mirror", "optimizer",
+    "precision", "root", "same_image", "search_decision", "search_neighbours", "segmenter", "smoothing", "steps",
+    "towers", "weight_decay",
+)  # fmt: skip
 _BEST = ("macro_accuracy", "accuracy", "nearest_accuracy", "loss", "recall_at_1", "zero_shot", "miou")
 _FIGURES = (
-    *("valid_best/macro_accuracy", "valid/object_accuracy", "test/object_accuracy", "test_shown/object_accuracy"),
-    *("valid_best/accuracy", "valid_best/nearest_accuracy", "valid_best/loss", "valid_best/recall_at_1"),
-    *("valid_best/zero_shot", "valid_best/miou", "valid/threshold", "test/recall", "test_shown/precision"),
-    *(
-        "test/accuracy",
-        "test/macro_accuracy",
-        "predict/unknown_share",
-        "predict/latency_ms_p50",
-        "predict/latency_ms_p95",
-    ),
-)
+    "valid_best/macro_accuracy", "valid/object_accuracy", "test/object_accuracy", "test_shown/object_accuracy",
+    "valid_best/accuracy", "valid_best/nearest_accuracy", "valid_best/loss", "valid_best/recall_at_1",
+    "valid_best/zero_shot", "valid_best/miou", "valid/threshold", "test/recall", "test_shown/precision",
+    "test/accuracy", "test/macro_accuracy", "predict/unknown_share", "predict/latency_ms_p50",
+    "predict/latency_ms_p95",
+)  # fmt: skip
 """Columns of the hyper-parameter table. TensorBoard takes them from one run for all, so every run names all.
 
 It shows the first five of each at first; the settings are in alphabetical order.
@@ -144,11 +129,6 @@ def summary_writer(trainer: pl.Trainer) -> Any | None:  # noqa: ANN401 - torch's
     return next(found, None) if trainer.is_global_zero else None
 
 
-def utf8(text: str) -> str:
-    """Escape what is not Unicode, such as bytes of a file name, which an event file cannot hold."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def log_scalars(trainer: pl.Trainer, values: Mapping[str, float], step: int) -> None:
     """Log values to every logger."""
     for logger in trainer.loggers:
@@ -167,7 +147,9 @@ def log_settings(trainer: pl.Trainer, module: pl.LightningModule) -> None:
         found |= {"weight_decay": optimizer.defaults.get("weight_decay"), "epochs": trainer.max_epochs}
         found["steps"] = trainer.estimated_stepping_batches
     found |= {"precision": trainer.precision, "root": str(getattr(data, "root", None) or "")}
-    plain = {name: value if isinstance(value, int | float) else utf8(str(value)) for name, value in found.items()}
+    plain = {
+        name: value if isinstance(value, int | float) else unicode_text(str(value)) for name, value in found.items()
+    }
     for logger in trainer.loggers:
         logger.log_hyperparams(plain)
         if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
@@ -184,7 +166,7 @@ def write_settings(folder: Path, settings: Mapping[str, str], figures: Mapping[s
 
     columns = [table.HParam(name) for name in settings], [table.Metric(name) for name in figures]
     with SummaryWriter(str(folder)) as writer:
-        row = {name: utf8(value) for name, value in settings.items()}
+        row = {name: unicode_text(value) for name, value in settings.items()}
         writer.file_writer.add_summary(table.hparams_config_pb(*columns))
         writer.file_writer.add_summary(table.hparams_pb(row, trial_id=folder.name))
         for name, value in figures.items():
@@ -309,7 +291,7 @@ class TuningFigures(_Figures):
 def _class_rates(confusion: Tensor, classes: Sequence[str], stage: str) -> dict[str, float]:
     """Return the accuracy of each class that has images."""
     counts = zip(classes, confusion.diag().tolist(), confusion.sum(dim=1).tolist(), strict=True)
-    return {utf8(f"{stage}_class/{name}"): right / total for name, right, total in counts if total}
+    return {unicode_text(f"{stage}_class/{name}"): right / total for name, right, total in counts if total}
 
 
 def _layout(module: Tuner) -> dict[str, dict[str, list[Any]]]:
@@ -433,7 +415,7 @@ class SceneFigures(_Figures):
         chosen = np.unique(np.linspace(0, len(content.rows) - 1, _MOST_ROWS).round().astype(int)).tolist()
         rows = [content.rows[index] for index in chosen]
         thumbnails = torch.stack([_thumbnail(_read_or_none(reader, row.path, _THUMBNAIL)) for row in rows])
-        names = [[utf8(" ".join(text.split())) for text in (row.label, row.path, row.aug)] for row in rows]
+        names = [[unicode_text(" ".join(text.split())) for text in (row.label, row.path, row.aug)] for row in rows]
         header = ["label", "path", "variant"]
         writer.add_embedding(content.vectors[chosen], names, thumbnails, tag="gallery", metadata_header=header)
 

@@ -94,7 +94,7 @@ class _Models(msgspec.Struct):
 
 
 class _AnswerError(Exception):
-    """One question failed. ``pause`` is how long the server asks to wait; None if asking again is of no use."""
+    """One request failed. ``pause`` is how long the server asks to wait; None if asking again is of no use."""
 
     def __init__(self, reason: str, pause: float | None = None) -> None:
         super().__init__(reason)
@@ -105,7 +105,7 @@ class EndpointDescriber(Describer):
     """Asks a chat-completions server: LM Studio, vLLM, Ollama, llama.cpp, a hosted service, or the DAM server.
 
     Regions are sent concurrently, at most ``workers`` at once. After 408, 409, 425, 429, 5xx, a dropped or slow
-    connection, or an answer that cannot be read, the question is repeated with growing pauses, or the pause that
+    connection, or an answer that cannot be read, the request is repeated with growing pauses, or the pause that
     ``Retry-After`` asks for. A region for which all attempts fail has a ``Description`` with an ``error``. The key
     is read from the environment variable ``NARUTO_VISION_API_KEY`` and sent to this server only: redirects are refused.
 
@@ -114,9 +114,9 @@ class EndpointDescriber(Describer):
         model: The model's name; empty for the only one that the server lists.
         payload: ``crop`` sends the cut-out of a region, ``alpha`` the whole image with the mask as alpha (DAM).
         question: What is asked; None for the question of the payload. ``alpha`` also takes DAM's sampling.
-        workers: Questions at once.
+        workers: Requests at once.
         timeout: Seconds until an answer must be complete.
-        attempts: Questions in all for one region, if they fail.
+        attempts: Requests in all for one region, if they fail.
         pause: Seconds before the first repetition, doubled each time.
         max_side: Larger images are scaled down to this many pixels a side.
 
@@ -143,11 +143,10 @@ class EndpointDescriber(Describer):
         max_side: int = 1024,
     ) -> None:
         if payload not in _STYLES or min(workers, attempts) < 1 or timeout <= 0 or pause < 0 or max_side < _SMALLEST:
-            msg = (
+            raise InputError(
                 f"endpoint: expected payload crop or alpha, workers and attempts >= 1, timeout > 0, pause >= 0 and "
                 f"max_side >= {_SMALLEST}, found {payload}, {workers}, {attempts}, {timeout}, {pause}, {max_side}"
             )
-            raise InputError(msg)
         style = _STYLES[payload]
         self.url = url.rstrip("/").removesuffix("/chat/completions")
         self._address = _address(self.url)
@@ -289,8 +288,7 @@ class EndpointDescriber(Describer):
         self._open.add(opened)
         try:
             if self._stop.is_set():  # between the look at the open ones and now
-                msg = "stopped"
-                raise _AnswerError(msg)
+                raise _AnswerError("stopped")
             yield connection, opened
         finally:
             self._open.discard(opened)
@@ -304,11 +302,9 @@ def _address(url: str) -> SplitResult:
     except ValueError as error:
         raise InputError(f"{url}: expected an address such as {LOCAL} ({error})") from None
     if parts.username is not None or parts.password is not None:
-        msg = f"endpoint: expected an address without a password, found one; put the key into {KEY}"
-        raise InputError(msg)
+        raise InputError(f"endpoint: expected an address without a password, found one; put the key into {KEY}")
     if parts.scheme not in {"http", "https"} or not parts.hostname or not url.isascii() or not url.isprintable():
-        msg = f"{url}: expected an address that starts with http:// or https://, such as {LOCAL}"
-        raise InputError(msg)
+        raise InputError(f"{url}: expected an address that starts with http:// or https://, such as {LOCAL}")
     return parts._replace(path=parts.path.rstrip("/").removesuffix("/chat/completions"))
 
 
@@ -333,8 +329,7 @@ def _read(answer: HTTPResponse, opened: socket.socket, until: float) -> bytes:
         data += block
         missing = None if missing is None else missing - len(block)
         if len(data) > _MOST_BYTES:
-            msg = f"the answer has more than {_MOST_BYTES} bytes"
-            raise _AnswerError(msg)
+            raise _AnswerError(f"the answer has more than {_MOST_BYTES} bytes")
     return bytes(data)
 
 

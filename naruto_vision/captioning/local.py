@@ -63,8 +63,7 @@ class TransformersDescriber(Describer):
     ) -> None:
         self.folder = Path(folder)
         if max_tokens < 1 or batch_size < 1:
-            msg = f"describer: expected max_tokens and batch_size >= 1, found {max_tokens} and {batch_size}"
-            raise InputError(msg)
+            raise InputError(f"describer: expected max_tokens and batch_size >= 1, found {max_tokens} and {batch_size}")
         if not has_package("transformers"):
             raise MissingPackageError("transformers", "sam2")
         if not (self.folder / _CONFIG).is_file():

@@ -111,8 +111,7 @@ class AskingRule:
 
     def __post_init__(self) -> None:
         if not 1 <= self.attempts <= 10 or min(self.quality, self.score, self.grow) < 0:
-            msg = f"asking rule: expected attempts from 1 to 10 and no negative number, found {self}"
-            raise InputError(msg)
+            raise InputError(f"asking rule: expected attempts from 1 to 10 and no negative number, found {self}")
 
     def is_poor(self, region: Region) -> bool:
         """Whether a mask is too poor to cut the region out."""

@@ -69,8 +69,7 @@ class SegmentedScene(msgspec.Struct):
 
     def __post_init__(self) -> None:
         if {"..", ""} & set(self.scene.split("/")) or "\0" in self.scene:
-            msg = "a 'scene' that is a path inside the folder of images"
-            raise ValueError(msg)
+            raise ValueError("a 'scene' that is a path inside the folder of images")
 
     def digest(self, chosen: Chosen) -> str:
         """Hash what decides which regions are described, so that other ones are described again."""
@@ -135,8 +134,7 @@ class RunScenes(SceneSource):
             raise MissingPathError(self.root, "folder of the run's images", "give --images DIR")
         self.digests = {scene.scene: scene.digest(chosen) for scene in read_json_lines(log, SegmentedScene)}
         if not self.digests:
-            msg = f"{log}: has no scenes; has the run finished one?"
-            raise InputError(msg)
+            raise InputError(f"{log}: has no scenes; has the run finished one?")
 
     def __iter__(self) -> Iterator[SegmentedScene]:
         seen: set[str] = set()
@@ -160,8 +158,7 @@ class RunScenes(SceneSource):
 def _images_of(run: Path, identity: Mapping[str, Any]) -> Path:
     recorded = identity.get("scenes", identity.get("images"))
     if not isinstance(recorded, str):
-        msg = f"{run}: does not say where the images are; give --images DIR"
-        raise InputError(msg)
+        raise InputError(f"{run}: does not say where the images are; give --images DIR")
     return Path(recorded)
 
 

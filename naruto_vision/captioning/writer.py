@@ -71,11 +71,10 @@ class SceneDescriber:
         other = read_json(summary, _Summary, hint=_DAMAGED).identity
         changed = sorted(key for key in {*other, *self._identity} if other.get(key) != self._identity.get(key))
         if changed:
-            msg = (
+            raise InputError(
                 f"{self.out / DESCRIPTIONS}: has descriptions of another describer (different {', '.join(changed)}); "
                 "give another --out, or remove it"
             )
-            raise InputError(msg)
 
     def _keep_valid(self) -> set[str]:
         """Remove lines whose regions have changed or failed, and return the source's scenes in the others."""
@@ -140,8 +139,7 @@ class SceneDescriber:
         for each in described:
             self._failures = [*self._failures, each.description.error] if each.description.error else []
             if len(self._failures) == _MOST_FAILURES:
-                msg = f"{_MOST_FAILURES} regions in a row cannot be described; first {self._failures[0]}"
-                raise InputError(msg)
+                raise InputError(f"{_MOST_FAILURES} regions in a row cannot be described; first {self._failures[0]}")
 
     def _finish(self, quarantine: Quarantine, milliseconds: float | None) -> dict[str, Any]:
         entries: list[_Entry] = []
@@ -149,8 +147,7 @@ class SceneDescriber:
             entries += [each for each in record.regions if each.asked and record.scene in self.source.digests]
         errors = [each.error for each in entries if each.error]
         if errors and len(errors) == len(entries):
-            msg = f"none of {len(entries)} regions can be described; first {errors[0]}"
-            raise InputError(msg)
+            raise InputError(f"none of {len(entries)} regions can be described; first {errors[0]}")
         counts = {
             "regions": len(entries),
             "described": sum(bool(each.description) for each in entries),

@@ -1,11 +1,7 @@
-"""Interleaved timing of candidates, the machine's GEMM rate, and the report of a benchmark.
-
-Also what all benchmarks share: interleaved timing, the speed of the machine, and the report.
-"""
+"""``naruto-vision bench index``; and what all benchmarks share: interleaved timing, GEMM rate, machine and report."""
 
 import argparse
 import gc
-import importlib.metadata
 import os
 import platform
 import statistics
@@ -22,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 from naruto_vision.cli.console import count, make_table, show, whole_number
 from naruto_vision.cli.trainer_args import gallery_place
 from naruto_vision.errors import InputError
+from naruto_vision.io.machine import allowed_cpus, installed_versions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,21 +128,13 @@ def gemm_rate(library: Literal["numpy", "torch"] = "numpy", repeats: int = 5) ->
 
 def machine_facts() -> dict[str, Any]:
     """Return the conditions of a timing: processor, cores, thread settings and versions."""
-    installed = {name: _version(name) for name in _PACKAGES}
     return {
         "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": allowed_cpus(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         "python": platform.python_version(),
-        "versions": {name: version for name, version in installed.items() if version},
+        "versions": installed_versions(_PACKAGES),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def write_report(path: str | Path, bench: str, settings: Mapping[str, Any], results: Mapping[str, Any]) -> None:
@@ -266,15 +255,14 @@ def _data(arguments: argparse.Namespace) -> "tuple[BenchData, tuple[Vectors, str
 
 def _label_texts(arguments: argparse.Namespace) -> "tuple[Vectors, str] | None":
     """Embed the gallery's labels in prompt templates, if its encoder is available and has a text tower."""
-    from naruto_vision.cli.gallery import gallery_encoder
+    from naruto_vision.encoders.opening import recorded_encoder
     from naruto_vision.encoders.prompts import TEMPLATES
     from naruto_vision.gallery.gallery import Gallery
 
     gallery = Gallery.open(arguments.gallery, index="exact")
     if not gallery.note.get("encoder"):
         return None
-    own = argparse.Namespace(gallery=arguments.gallery, encoder="")
-    encoder = gallery_encoder(own, gallery.note, gallery.fingerprint)
+    encoder = recorded_encoder(arguments.gallery, gallery.note["encoder"], gallery.fingerprint)
     if not encoder.has_text:
         return None
     texts = [template.format(label) for label in gallery.labels for template in TEMPLATES]

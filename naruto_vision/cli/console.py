@@ -1,7 +1,6 @@
 """Option types that commands share, and the progress bar."""
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naruto_vision.errors import InputError
 from naruto_vision.io.text import printable
 
 if TYPE_CHECKING:
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from naruto_vision.io.quarantine import Quarantine
-
-_SHEET_SUFFIXES = (".png", ".jpg", ".webp")
 
 
 def whole_number(text: str) -> int:
@@ -37,12 +33,12 @@ def count(text: str) -> int:
 
 def fraction(text: str) -> float:
     """Read a number in [0, 1], for argparse's ``type``."""
-    return _number_within(text, 0.0, 1.0)
+    return _number_from(text, 0.0)
 
 
 def cosine(text: str) -> float:
     """Read a number in [-1, 1], for argparse's ``type``."""
-    return _number_within(text, -1.0, 1.0)
+    return _number_from(text, -1.0)
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -74,26 +70,26 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _number_within(text: str, low: float, high: float) -> float:
-    if not low <= (value := _number(text)) <= high:
-        raise argparse.ArgumentTypeError(f"expected a number from {low:g} to {high:g}, found {text!r}")
+def _number_from(text: str, low: float) -> float:
+    if not low <= (value := _number(text)) <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a number from {low:g} to 1, found {text!r}")
     return value
 
 
-def sheet_path(text: str) -> Path:
-    """Read the path of a contact sheet, which has an image suffix, for argparse's ``type``."""
-    path = Path(text)
-    if path.suffix.lower() not in _SHEET_SUFFIXES:
-        raise argparse.ArgumentTypeError(f"expected a name ending in {' or '.join(_SHEET_SUFFIXES)}, found {text!r}")
-    return path
+def _path_ending_in(*suffixes: str) -> Callable[[str], Path]:
+    def read(text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"expected a name ending in {' or '.join(suffixes)}, found {text!r}")
+        return path
+
+    return read
 
 
-def page_path(text: str) -> Path:
-    """Read the path of a page, for argparse's ``type``."""
-    path = Path(text)
-    if path.suffix.lower() != ".html":
-        raise argparse.ArgumentTypeError(f"expected a name ending in .html, found {text!r}")
-    return path
+sheet_path = _path_ending_in(".png", ".jpg", ".webp")
+"""Read the path of a contact sheet, for argparse's ``type``."""
+page_path = _path_ending_in(".html")
+"""Read the path of a page, for argparse's ``type``."""
 
 
 def add_theme_option(parser: argparse.ArgumentParser) -> None:
@@ -104,12 +100,6 @@ def add_theme_option(parser: argparse.ArgumentParser) -> None:
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Declare ``--json`` of commands that print."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-
-
-def check_empty(out: Path) -> None:
-    """Raise InputError if an output folder has files already."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is not empty; give another --out")
 
 
 def show(*items: "str | Table") -> None:
@@ -136,9 +126,9 @@ def warn_left_out(quarantine: "Quarantine") -> None:
 
 def show_json(document: object) -> None:
     """Print a JSON document on stdout."""
-    from naruto_vision.io.atomic import utf8
+    from naruto_vision.io.atomic import json_bytes
 
-    show(utf8(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)).decode())
+    show(json_bytes(document).decode().rstrip("\n"))
 
 
 def make_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = "") -> "Table":

@@ -31,34 +31,22 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add("--images", type=Path, metavar="DIR", help="folder of the run's images (default: as the run recorded)")
     text = "shown: the regions on the overlays of `predict`; all of a `segment` run are"
     add("--regions", choices=("shown", "all"), default="shown", help=text)
-    add(
-        "--attempts",
-        type=count,
-        default=2,
-        metavar="N",
-        help="maximum number of requests per region, if an answer is empty",
-    )
+    text = "maximum number of requests per region, if an answer is empty"
+    add("--attempts", type=count, default=2, metavar="N", help=text)
     of = parser.add_argument_group("--describer attributes").add_argument
     of("--encoder", metavar="MODEL", help="encoder with a text tower (default: tiny-clip)")
     of("--weights", metavar="FILE", help="weights of an architecture: official name, file or open_clip tag")
     of("--vocabulary", type=Path, metavar="FILE", help="YAML of phrases (default: the packaged attributes.yaml)")
     of = parser.add_argument_group("--describer endpoint or transformers").add_argument
     of("--model", metavar="NAME", help="name of the server's model (default: its only one); or a local model's folder")
-    of(
-        "--question",
-        metavar="TEXT",
-        help="what is asked (default: one sentence on hair, clothes, colours, held things)",
-    )
+    text = "what is asked (default: one sentence on hair, clothes, colours, held things)"
+    of("--question", metavar="TEXT", help=text)
     of("--url", metavar="URL", help="server that speaks the chat-completions API (default: http://localhost:1234/v1)")
     text = "crop: the cut-out of a region (default); alpha: the whole image with the mask as alpha, for DAM's server"
     of("--payload", choices=("crop", "alpha"), help=text)
     of("--workers", type=count, metavar="N", help="requests at once (default: 4)")
-    of(
-        "--timeout",
-        type=above_zero("seconds", 1e6),
-        metavar="SECONDS",
-        help="until an answer must be complete (default: 120)",
-    )
+    text = "until an answer must be complete (default: 120)"
+    of("--timeout", type=above_zero("seconds", 1e6), metavar="SECONDS", help=text)
 
 
 def describe(arguments: argparse.Namespace) -> int:

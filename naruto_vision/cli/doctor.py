@@ -19,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 from naruto_vision.cli.console import add_json_option, show, show_json
 from naruto_vision.errors import MissingPathError
 from naruto_vision.io.bundles import bundle_path, file_sha256
-from naruto_vision.io.machine import allowed_cpus, cpu_features
+from naruto_vision.io.machine import allowed_cpus, cpu_features, installed_versions
 
 BUNDLES = ("tiny-clip", "tiny-sam")
 
@@ -50,11 +50,11 @@ class Facts:
 def gather_facts() -> Facts:
     """Gather the facts of this machine and this installation."""
     required = _requirements()
+    packages = ("naruto-vision", *required, *_ALSO)
     faults = {name: fault for name in _MODULES if (fault := _import_fault(name))}
     folders = {"here": Path.cwd(), "temporary": Path(tempfile.gettempdir())}
     return Facts(
-        versions={name: _version(name) for name in ("naruto-vision", *required, *_ALSO)}
-        | {"python": platform.python_version()},
+        versions=dict.fromkeys(packages, "") | installed_versions(packages) | {"python": platform.python_version()},
         required=required,
         faults=faults,
         cpus=allowed_cpus(),
@@ -79,13 +79,6 @@ def _requirements() -> dict[str, str]:
     """Return this package's own requirements, without those of its extras."""
     listed = [Requirement(line) for line in importlib.metadata.requires("naruto-vision") or []]
     return {item.name: str(item.specifier) for item in listed if item.marker is None}
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _import_fault(name: str) -> str:

@@ -21,6 +21,7 @@ from naruto_vision.cli.console import (
 )
 from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.io.names import label_name
+from naruto_vision.io.text import abbreviate
 
 if TYPE_CHECKING:
     from naruto_vision.data.ground_truth import PredictionFolder
@@ -96,7 +97,7 @@ def unknown_names(
     absent = sorted(wanted - found)
     if not (absent and found):
         return []
-    lists = [", ".join(names[:_SHOWN]) + ", …" * (len(names) > _SHOWN) for names in (absent, sorted(found))]
+    lists = [abbreviate(names, _SHOWN) for names in (absent, sorted(found))]
     which = f"{len(absent)} of {len(wanted)}" if len(absent) < len(wanted) else "all of them: are the names the same?"
     return [f"names of the ground truth in no prediction: {lists[0]} ({which}); predictions have {lists[1]}"]
 
@@ -167,8 +168,7 @@ def remarks(files: Mapping[str, Any]) -> list[str]:
         (files["unknown"], "files of no scene of the ground truth", "ignored"),
     ):
         if names:
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            lines.append(f"{what}: {len(names)} ({fate}): {', '.join(names[:_SHOWN])}{more}")
+            lines.append(f"{what}: {len(names)} ({fate}): {abbreviate(names, _SHOWN)}")
     refused = files["refused"]
     if refused:
         scenes = "their scenes count as without predictions"
@@ -250,7 +250,7 @@ def _document(
         **folder.quarantine.counts(),
         "missing": list(folder.missing),
         "unknown": list(folder.unknown),
-        "refused": [{"path": row.path, "reason": row.reason} for row in folder.quarantine.rows],
+        "refused": [row._asdict() for row in folder.quarantine.rows],
     }
     return document
 

@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
         encoder = open_encoder(arguments.encoder, arguments.weights)
     else:
         listing = list_gallery(arguments.gallery)
-        encoder = gallery_encoder(arguments, listing.note, listing.fingerprint)
+        encoder = gallery_encoder(arguments, listing)
     out = arguments.out or Path(EXPORTED)
     own = export_encoder(encoder, out, torch.stack([encoder.preprocess(image) for image in images]))
     show(f"the graph in {out} gives torch's vectors (cosine {LEAST_COSINE} or more)", f"encoder: {_compared(own)}")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from naruto_vision.cli.console import (
     add_json_option,
-    check_empty,
     count,
     count_progress,
     progress,
@@ -25,7 +24,7 @@ from naruto_vision.cli.console import (
     warn_left_out,
 )
 from naruto_vision.cli.trainer_args import GALLERY, REGIONS, gallery_place, learnt_segmenter
-from naruto_vision.errors import FingerprintError, InputError, MissingPathError
+from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.io.names import label_name
 from naruto_vision.io.text import printable
 
@@ -51,30 +50,16 @@ def add_encoder_options(parser: argparse.ArgumentParser, *, without: str = "the 
     """Declare the encoder; ``without`` is its default in help."""
     text = f"open_clip or DINOv2 architecture, or model bundle (default: {without})"
     parser.add_argument("--encoder", default="", metavar="MODEL", help=text)
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="weights of an architecture: official name, file or open_clip tag (default: those in weights/)",
-    )
+    text = "weights of an architecture: official name, file or open_clip tag (default: those in weights/)"
+    parser.add_argument("--weights", metavar="FILE", help=text)
 
 
-def gallery_encoder(arguments: argparse.Namespace, note: Mapping[str, Any], fingerprint: str) -> "Encoder":
+def gallery_encoder(arguments: argparse.Namespace, gallery: "Gallery | Listing") -> "Encoder":
     """Open the encoder that built a gallery, by ``--encoder`` or the gallery's note, and check its fingerprint."""
-    from naruto_vision.encoders.opening import open_encoder, open_recipe
+    from naruto_vision.encoders.opening import recorded_encoder
 
-    if not arguments.encoder and not note.get("encoder"):
-        raise InputError(f"{arguments.gallery}: has no record of its encoder; give --encoder MODEL")
-    if arguments.encoder:
-        encoder = open_encoder(arguments.encoder, arguments.weights)
-    else:
-        try:
-            encoder = open_recipe(note["encoder"])
-        except InputError as error:
-            msg = f"{error}; that encoder built {arguments.gallery}: give --encoder where it is now"
-            raise InputError(msg) from None
-    if encoder.fingerprint != fingerprint:
-        raise FingerprintError(arguments.gallery, fingerprint, encoder.fingerprint)
-    return encoder
+    made_by = gallery.note.get("encoder"), gallery.fingerprint
+    return recorded_encoder(arguments.gallery, *made_by, arguments.encoder, arguments.weights)
 
 
 def list_files(names: Sequence[str]) -> list[str]:
@@ -146,9 +131,8 @@ def _default_gallery_option(parser: argparse.ArgumentParser) -> None:
 def add_row_options(parser: argparse.ArgumentParser) -> None:
     """Declare ``--id``, ``--label`` and ``--path``."""
     parser.add_argument("--id", nargs="+", type=int, default=[], metavar="ID", help="entries with these ids")
-    parser.add_argument(
-        "--label", nargs="+", type=label_name, default=[], metavar="NAME", help="all entries of these labels"
-    )
+    text = "all entries of these labels"
+    parser.add_argument("--label", nargs="+", type=label_name, default=[], metavar="NAME", help=text)
     text = "all entries of these images, as `gallery list` has them"
     parser.add_argument("--path", nargs="+", default=[], metavar="PATH", help=text)
 
@@ -321,7 +305,7 @@ def _add(arguments: argparse.Namespace) -> int:
     fresh = list(_passed(arguments, gallery, fresh))
     gated = len(wanted) - already - len(fresh)
     if fresh or newer:
-        encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+        encoder = gallery_encoder(arguments, gallery)
         differing += _changed(encoder, gallery, newer, arguments.gallery)
     beside = 0
     if fresh:
@@ -378,7 +362,7 @@ def _add_negatives(arguments: argparse.Namespace, gallery: "Gallery", rows: "Seq
     fresh = [(file, row) for file, row in negative if row not in there]
     quarantine = Quarantine("images to add")
     if fresh:
-        encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+        encoder = gallery_encoder(arguments, gallery)
         _embed_and_publish(arguments, gallery, encoder, fresh, quarantine)
     show(f"negative rows of {name}: {quarantine.ok} added, {len(negative) - len(fresh)} were there")
     return 0
@@ -595,11 +579,8 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
     add("folder", type=Path, metavar="INDEX", help="folder with embeddings.npy and meta.jsonl")
     add("--out", type=Path, required=True, metavar="DIR", help="gallery folder; must be empty or new")
     add("--encoder", required=True, metavar="MODEL", help="encoder that built the index: an architecture or a bundle")
-    add(
-        "--weights",
-        metavar="FILE",
-        help="weights of an architecture: official name, file or open_clip tag (default: those in weights/)",
-    )
+    text = "weights of an architecture: official name, file or open_clip tag (default: those in weights/)"
+    add("--weights", metavar="FILE", help=text)
     add("--root", type=Path, metavar="DIR", help="folder that the paths in meta.jsonl are relative to")
     text = "accept --encoder unchecked if none of the images can be found (default: refuse)"
     add("--assert-encoder", action="store_true", help=text)
@@ -607,11 +588,11 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
 
 def _import(arguments: argparse.Namespace) -> int:
     """Read an index folder of the reference system, check the encoder with its images, write the gallery."""
+    from naruto_vision.gallery.reference_index import read_reference_index
+    from naruto_vision.io.atomic import TEMPORARY_PREFIX, check_empty
+
     out: Path = arguments.out
     check_empty(out)
-    from naruto_vision.gallery.reference_index import read_reference_index
-    from naruto_vision.io.atomic import TEMPORARY_PREFIX
-
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out.parent) as temporary:
         _import_index(arguments, read_reference_index(arguments.folder, temporary))

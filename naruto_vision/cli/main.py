@@ -360,11 +360,11 @@ def split(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _run_trainer(command: str, argv: Sequence[str]) -> int:
-    from naruto_vision.cli.trainer_args import added_notes, expand_argv, limit_threads, verb_help
+    from naruto_vision.cli.trainer_args import added_notes, expand_argv, limit_threads, verb_parser
     from naruto_vision.cli.trainer_checks import as_typed, check_run, check_typed
 
     if _HELP & set(argv):
-        sys.stdout.write(verb_help(command))
+        sys.stdout.write(verb_parser(command).format_help())
         return 0
     check_typed(command, argv)
     expanded = expand_argv(command, argv)

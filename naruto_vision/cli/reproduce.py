@@ -49,9 +49,8 @@ _offline = False
 def _options(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(packaged_tables())
     parser.add_argument("table", metavar="TABLE", help=f"YAML file of a table, or a packaged one: {names}")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of data, runs and table (default: runs/reproduce/NAME); resumes"
-    )
+    text = "folder of data, runs and table (default: runs/reproduce/NAME); resumes"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=text)
     text = "folder that the table calls {NAME}; may be given several times"
     parser.add_argument("--data", action="append", default=[], metavar="NAME=DIR", help=text)
 

@@ -39,27 +39,14 @@ def _options(parser: argparse.ArgumentParser) -> None:
     text = "labelled images to search with: a Roboflow export, manifests, or class folders"
     add("--root", type=Path, metavar="DIR", help=text)
     add("--split", choices=("train", "valid", "test"), default="test", help="their split")
-    add(
-        "--scenes",
-        type=Path,
-        metavar="DIR",
-        help="scenes with gt.json to find and name characters in, as `predict` does",
-    )
-    add(
-        "--video",
-        type=Path,
-        metavar="FILE",
-        help="video whose frames are queries; the label of the clean frame counts as true",
-    )
+    text = "scenes with gt.json to find and name characters in, as `predict` does"
+    add("--scenes", type=Path, metavar="DIR", help=text)
+    text = "video whose frames are queries; the label of the clean frame counts as true"
+    add("--video", type=Path, metavar="FILE", help=text)
     add("--fps", type=frame_rate, default=1.0, metavar="N", help="frames a second of the video")
     add("--gallery", type=gallery_place, default=GALLERY, metavar="DIR", help="gallery folder")
-    add(
-        "--out",
-        type=Path,
-        default=Path("runs/robustness"),
-        metavar="DIR",
-        help="folder of the results; a stopped run resumes",
-    )
+    text = "folder of the results; a stopped run resumes"
+    add("--out", type=Path, default=Path("runs/robustness"), metavar="DIR", help=text)
     add("--corruptions", nargs="+", choices=_KINDS, default=_KINDS, metavar="NAME", help=f"some of {', '.join(_KINDS)}")
     text = "images, scenes or frames at most, chosen at random; 0 takes all"
     add("--limit", type=whole_number, default=200, metavar="N", help=text)
@@ -111,7 +98,7 @@ def _search_task(arguments: argparse.Namespace, gallery: "Gallery") -> _Task:
     from naruto_vision.data.readers import read_classes
     from naruto_vision.data.robustness import measure_search, name_images
 
-    encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+    encoder = gallery_encoder(arguments, gallery)
     table = read_classes(arguments.root, arguments.split, arguments.reader, rules_of(arguments))
     truth = {row.path: row.label for row in table.rows if row.label in gallery.labels}
     if missing := sorted({row.label for row in table.rows} - set(gallery.labels)):
@@ -133,7 +120,7 @@ def _video_task(arguments: argparse.Namespace, gallery: "Gallery") -> _Task:
     from naruto_vision.data.robustness import CLEAN, measure_search, name_images
     from naruto_vision.io.video_process import IsolatedVideoReader
 
-    encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+    encoder = gallery_encoder(arguments, gallery)
     reader = IsolatedVideoReader(arguments.video, fps=arguments.fps)
     names = _sample([f"frame_{index:06d}" for index in reader.indices.tolist()], arguments.limit, arguments.seed)
     reader.pick(np.array([int(name.removeprefix("frame_")) for name in names], np.int64))

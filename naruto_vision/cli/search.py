@@ -41,12 +41,8 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--image", nargs="+", default=[], metavar="FILE", help="the same as IMAGE")
     add("--text", nargs="+", default=[], metavar="TEXT", help="query texts, for encoders with a text tower")
     add("-k", "--top-k", type=count, default=5, metavar="K", help="neighbours shown per query")
-    add(
-        "--decision",
-        choices=DECISIONS,
-        default="auto",
-        help="how an image is named; auto is the rule that the gallery records",
-    )
+    text = "how an image is named; auto is the rule that the gallery records"
+    add("--decision", choices=DECISIONS, default="auto", help=text)
     add("--neighbours", type=count, default=20, metavar="K", help="neighbours that vote on the label")
     text = (
         "threshold: images with a lower score are unknown; -1 makes none unknown (default: chosen on the gallery's own "
@@ -55,12 +51,8 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     add("--known-from", type=cosine, metavar="SCORE", help=text)
     add_json_option(parser)
     add("--sheet", type=sheet_path, metavar="FILE", help="write a contact sheet: .png, .jpg or .webp")
-    add(
-        "--explain",
-        type=page_path,
-        metavar="FILE",
-        help="write why each query has its name: a page, and JSON beside it",
-    )
+    text = "write why each query has its name: a page, and JSON beside it"
+    add("--explain", type=page_path, metavar="FILE", help=text)
     add_theme_option(parser)
     add("--root", type=Path, metavar="DIR", help="folder of the gallery's images, if they were moved")
     add_encoder_options(parser)
@@ -76,7 +68,7 @@ def search(arguments: argparse.Namespace) -> int:
     from naruto_vision.io.quarantine import Quarantine
 
     gallery = Gallery.open(arguments.gallery)
-    encoder = gallery_encoder(arguments, gallery.note, gallery.fingerprint)
+    encoder = gallery_encoder(arguments, gallery)
     if arguments.text and not encoder.has_text:
         encoder.encode_texts(arguments.text)  # raises the specific error
     threshold = _threshold(arguments, gallery)
@@ -94,7 +86,7 @@ def search(arguments: argparse.Namespace) -> int:
                 "rows": len(gallery),
                 "counts": {**quarantine.counts(), "texts": len(arguments.text)},
                 "threshold": threshold.as_json(),
-                "quarantined": [{"path": bad.path, "reason": bad.reason} for bad in quarantine.rows],
+                "quarantined": [bad._asdict() for bad in quarantine.rows],
                 "queries": [result.as_json() for result in results],
             }
         )
@@ -131,9 +123,7 @@ def _search_images(
     for vectors, indices in embed_files(encoder, files, quarantine, mirror=gallery.mirror):
         queries = [files[index] for index in indices]
         results += look_up(gallery, vectors, queries, "image", **numbers, threshold=threshold)
-    if quarantine.rows and not quarantine.ok:
-        first = quarantine.rows[0].reason
-        raise InputError(first if quarantine.seen == 1 else f"none of {quarantine.seen} can be read; first {first}")
+    quarantine.check(1.0)
     return results
 
 
@@ -201,11 +191,9 @@ class ImageFinder:
 
     def read(self, path: str) -> "ImageArray | None":
         """Return the image (H, W, 3), uint8, RGB, of a gallery entry; None if it is missing."""
-        from naruto_vision.gallery.info import find_image
-        from naruto_vision.io.images import image_or_none
+        from naruto_vision.gallery.info import entry_image
 
-        found = next(filter(None, (find_image(root, path) for root in self._roots)), None)
-        image = None if found is None else image_or_none(found)
+        image = entry_image(self._roots, path)
         self.lost += image is None
         return image
 

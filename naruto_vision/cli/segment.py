@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naruto_vision.cli.console import count, fraction, progress, show, whole_number
-from naruto_vision.cli.gallery import gallery_encoder
 from naruto_vision.cli.trainer_args import check_gallery, gallery_place
 from naruto_vision.errors import InputError
 from naruto_vision.io.locks import LOCK
@@ -120,11 +119,11 @@ def _run(arguments: argparse.Namespace, files: "ImageFiles", mode: "SegmentMode"
         raise
     finally:
         writer.close()
-    bad = [(row.path, row.reason) for row in quarantine.rows]
+    bad = quarantine.rows
     facts = {"versions": software_versions(), "passed_over": files.listing.as_json(), **monitor.facts()}
     run = writer.finish(bad, facts)
     if len(bad) == len(files.names):
-        first = bad[0][1]
+        first = bad[0].reason
         raise InputError(first if len(bad) == 1 else f"none of {len(bad)} images can be segmented; first {first}")
     show(*files.listing.sentences(), *_summary(writer, run))
     return EXIT_ALERT if run["alerts"] and arguments.fail_on_alert else 0
@@ -276,6 +275,7 @@ def _analyzer(arguments: argparse.Namespace, model: "SamModel | Sam2Model") -> "
     """Open a gallery with the encoder that built it, to name regions as ``predict`` does."""
     folder = arguments.gallery
     check_gallery(folder)
+    from naruto_vision.encoders.opening import recorded_encoder
     from naruto_vision.gallery.gallery import Gallery
     from naruto_vision.recognition.analyzer import SceneAnalyzer
     from naruto_vision.segmentation.crops import CropConfig
@@ -283,8 +283,7 @@ def _analyzer(arguments: argparse.Namespace, model: "SamModel | Sam2Model") -> "
     from naruto_vision.segmentation.prompts import GridPrompter
 
     gallery = Gallery.open(folder)
-    named = argparse.Namespace(gallery=folder, encoder="", weights=None)
-    encoder = gallery_encoder(named, gallery.note, gallery.fingerprint).to(device_of(arguments))
+    encoder = recorded_encoder(folder, gallery.note.get("encoder"), gallery.fingerprint).to(device_of(arguments))
     grey = CropConfig(background=128)  # besides black, as in scenes.yaml
     return SceneAnalyzer(Segmenter(GridPrompter(1), model), encoder, gallery, more_crops=[grey])
 

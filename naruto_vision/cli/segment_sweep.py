@@ -42,9 +42,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add("--order", choices=("area", "centre", "iou"), default="area", help=text)
     add("--point", action="append", default=[], type=_point, metavar="X,Y", help="point to use first; may be repeated")
     add("--saliency", action="store_true", help="use boxes of salient objects next, before the contours")
-    add(
-        "--min-area", type=count, default=50, metavar="PIXELS", help="leave out smaller masks, at the size of the sweep"
-    )
+    text = "leave out smaller masks, at the size of the sweep"
+    add("--min-area", type=count, default=50, metavar="PIXELS", help=text)
     text = "minimum estimated IoU of a mask"
     add("--predicted-iou", type=fraction, default=0.0, metavar="IOU", help=text)
     text = "leave out a mask whose IoU with an earlier one is higher; 1 keeps all"

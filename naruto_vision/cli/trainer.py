@@ -25,7 +25,7 @@ from typing_extensions import override
 
 import naruto_vision
 from naruto_vision.callbacks.scenes import SceneWriterCallback
-from naruto_vision.callbacks.tensorboard import summary_writer, utf8
+from naruto_vision.callbacks.tensorboard import summary_writer
 from naruto_vision.cli.next_steps import next_step
 from naruto_vision.cli.processes import (
     PeerLostError,
@@ -46,7 +46,7 @@ from naruto_vision.cli.trainer_args import (
 )
 from naruto_vision.errors import FormatError, InputError, NarutoVisionError
 from naruto_vision.gallery.store import store_uri
-from naruto_vision.io.atomic import write_text
+from naruto_vision.io.atomic import unicode_text, write_text
 from naruto_vision.io.checkpoints import check_callback_states, check_checkpoint
 from naruto_vision.io.locks import LOCK, folder_lock, lock_beside
 from naruto_vision.io.machine import has_fast_bf16
@@ -132,7 +132,7 @@ class SaveConfig(SaveConfigCallback):
         if folder := logger.log_dir or logger.save_dir:
             write_text(Path(folder) / self.config_filename, text)
         if writer := summary_writer(trainer):
-            writer.add_text("config", utf8("".join(f"    {line}\n" for line in text.splitlines())))
+            writer.add_text("config", unicode_text("".join(f"    {line}\n" for line in text.splitlines())))
 
     on_validation_batch_end = on_test_batch_end = on_predict_batch_end = on_train_batch_end
 
@@ -184,9 +184,8 @@ class NarutoCLI(LightningCLI):
         skip = _NOT_OFFERED | _DATALOADERS.get(self.command, {"dataloaders"})
         self.method_options = parser.add_method_arguments(pl.Trainer, self.command, skip=skip)
         parser.set_defaults({"trainer.enable_model_summary": False})
-        parser.add_argument(
-            "--out", type=str | None, default=None, help="folder for the results, set in every callback that has one"
-        )
+        text = "folder for the results, set in every callback that has one"
+        parser.add_argument("--out", type=str | None, default=None, help=text)
         parser.add_argument("--fail_fast", type=bool, default=False, help="stop at the first unreadable image")
         parser.add_argument("--explain", type=bool, default=False, help="explain the names of shown regions")
         text = "SAM 2 that follows the regions of videos, by name or file (null: boxes and vectors link them)"
@@ -194,12 +193,8 @@ class NarutoCLI(LightningCLI):
         text = "folder of a run or gallery to compare scenes with (null: the validation scenes of the gallery)"
         parser.add_argument("--drift_reference", type=str | None, default=None, help=text)
         parser.add_argument("--fail_on_drift", type=bool, default=False, help="exit with 1 if the scenes have drifted")
-        parser.add_argument(
-            "--precision",
-            type=Literal["auto"] | None,
-            default=None,
-            help="auto: mixed precision where the hardware has it, unless trainer.precision is given",
-        )
+        text = "auto: mixed precision where the hardware has it, unless trainer.precision is given"
+        parser.add_argument("--precision", type=Literal["auto"] | None, default=None, help=text)
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

@@ -277,11 +277,6 @@ def verb_parser(command: str) -> argparse.ArgumentParser:
     return parser
 
 
-def verb_help(command: str) -> str:
-    """Return the static help of a Trainer command, as wide as the terminal."""
-    return verb_parser(command).format_help()
-
-
 def expand_argv(command: str, argv: Sequence[str]) -> list[str]:
     """Return the argv for ``trainer.run_cli``: configs found, short options and ``predict DIR`` expanded; checked."""
     if _HELP_ALL & set(argv):

@@ -131,7 +131,7 @@ def info(arguments: argparse.Namespace) -> int:
     videos = find_videos(arguments.videos)
     found, quarantine = each_video(videos, read)
     if arguments.json:
-        show_json({"videos": found, "left_out": [vars(row) for row in quarantine.rows]})
+        show_json({"videos": found, "left_out": [row._asdict() for row in quarantine.rows]})
     return 0
 
 

@@ -319,13 +319,8 @@ def _cut_options(parser: argparse.ArgumentParser) -> None:
     add("video", metavar="VIDEO", help="video file")
     add("--start", type=seconds, default=0.0, metavar="TIME", help="start: seconds, or 1:02:03.5")
     add("--end", type=seconds, required=True, metavar="TIME", help="end: seconds, or 1:02:03.5")
-    add(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="file to write; its suffix is that of the video's own container, or .mp4",
-    )
+    text = "file to write; its suffix is that of the video's own container, or .mp4"
+    add("--out", type=Path, required=True, metavar="FILE", help=text)
     add("--exact", action="store_true", help="encode again, so that it starts at its first frame, without sound")
 
 

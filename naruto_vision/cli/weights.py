@@ -4,8 +4,9 @@ import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from naruto_vision.cli.console import check_empty, download_progress, show
+from naruto_vision.cli.console import download_progress, show
 from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.io.atomic import check_empty
 from naruto_vision.io.bundles import bundle_path, packaged_bundles
 from naruto_vision.io.downloads import (
     FOLDER,
@@ -72,9 +73,8 @@ def _official_lines(row: OfficialWeights, *, long: bool) -> Iterator[str]:
 
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--long", action="store_true", help="also show URLs, whole hashes and the class that reads each"
-    )
+    text = "also show URLs, whole hashes and the class that reads each"
+    parser.add_argument("--long", action="store_true", help=text)
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -129,8 +129,7 @@ class BoxDataModule(SampleDataModule):
         train = _read_split(Path(self.root), "train")
         valid = _read_split(Path(self.root), "valid")
         if train is None:
-            msg = f"{self.root}: no boxes; expected gt.json, {FORMATS_READ}"
-            raise InputError(msg)
+            raise InputError(f"{self.root}: no boxes; expected gt.json, {FORMATS_READ}")
         folder, items = train
         if valid is None:
             held = _held_out(len(items))
@@ -142,8 +141,7 @@ class BoxDataModule(SampleDataModule):
         for split, (base, listed) in {"train": (folder, items), "valid": valid, "test": test or valid}.items():
             boxes = sum(len(each) for _, each in listed)
             if not boxes:
-                msg = f"{self.root}: no boxes in split {split!r} ({len(listed)} images)"
-                raise InputError(msg)
+                raise InputError(f"{self.root}: no boxes in split {split!r} ({len(listed)} images)")
             if split != "test" or test:
                 _LOG.info("%s split: %d images with %d boxes", split, len(listed), boxes)
             keep = split == "train"

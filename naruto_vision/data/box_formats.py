@@ -313,8 +313,7 @@ def parse_xml(data: bytes) -> Element:
     """Parse XML without a document type, so that no entity is expanded and nothing is fetched."""
 
     def refuse(*_: object) -> None:
-        msg = "a document type is refused"
-        raise ValueError(msg)
+        raise ValueError("a document type is refused")
 
     builder, parser = TreeBuilder(), expat.ParserCreate()
     parser.StartDoctypeDeclHandler = refuse
@@ -363,8 +362,7 @@ def _cvat_mask(one: Element, size: tuple[int, int] | None) -> dict[str, Any]:
     left, top, width, height = (int(one.get(name, "")) for name in ("left", "top", "width", "height"))
     runs = [int(run) for run in one.get("rle", "").split(",")]
     if size is None or min(left, top, width - 1, height - 1) < 0 or left + width > size[0] or top + height > size[1]:
-        msg = "a mask that leaves the image"
-        raise ValueError(msg)
+        raise ValueError("a mask that leaves the image")
     rows = mask_from_rle({"size": [width, height], "counts": runs}).T  # COCO's runs are down the columns
     box = (left, top, left + width - 1, top + height - 1)
     return rle_of_cut(counts_from_mask(rows), box, size[1], size[0])
@@ -474,8 +472,7 @@ def _turned_edges(value: Mapping[str, Any], size: tuple[int, int] | None) -> Edg
     if not angle:
         return x, y, x + width, y + height
     if size is None:
-        msg = "turned, without the size of the image"
-        raise ValueError(msg)
+        raise ValueError("turned, without the size of the image")
     aspect = size[0] / size[1]
     corners = [(u, v) for u in (0.0, width) for v in (0.0, height)]
     across = [x + u * math.cos(angle) - v * math.sin(angle) / aspect for u, v in corners]
@@ -486,8 +483,7 @@ def _turned_edges(value: Mapping[str, Any], size: tuple[int, int] | None) -> Edg
 def mask_from_brush(values: object, height: int, width: int) -> Mask:
     """Decode Label Studio's run lengths of RGBA values: returns its alpha as a mask (H, W), bool."""
     if not isinstance(values, list) or width * height > MAX_PIXELS:
-        msg = "a brush of no list, or of an image that is too large"
-        raise ValueError(msg)
+        raise ValueError("a brush of no list, or of an image that is too large")
     bits, at = "".join(f"{value:08b}" for value in bytes(values)), 0
 
     def take(count: int) -> int:
@@ -497,8 +493,7 @@ def mask_from_brush(values: object, height: int, width: int) -> Mask:
 
     total = take(32)
     if total != 4 * height * width:
-        msg = f"a brush of {total} values, expected {4 * height * width}"
-        raise ValueError(msg)
+        raise ValueError(f"a brush of {total} values, expected {4 * height * width}")
     word, sizes = take(5) + 1, [take(4) + 1 for _ in range(4)]
     out, done = np.zeros(total, np.uint8), 0
     while done < total:

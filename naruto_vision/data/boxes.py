@@ -220,8 +220,7 @@ def open_boxes(path: str | Path, images: str | Path | None = None) -> BoxSource:
         kind = file_format(path) or ("CSV" if path.suffix.casefold() == ".csv" else None)
         source = kind and BoxSource(kind, path, images_folder(path.parent))
     if source is None:
-        msg = f"{path}: no ground truth; expected gt.json or {FORMATS_READ}; {describe_folder(path)}"
-        raise InputError(msg)
+        raise InputError(f"{path}: no ground truth; expected gt.json or {FORMATS_READ}; {describe_folder(path)}")
     return source if images is None else replace(source, images=Path(images))
 
 

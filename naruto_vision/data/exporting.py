@@ -68,8 +68,7 @@ def open_scenes(path: str | Path, images: str | Path | None = None, regions: Reg
         found, labels = sorted(annotations.usable(), key=lambda image: image.name), list(annotations.classes)
         images = annotations.source.images
         if not found:
-            msg = f"{path}: no image that can be used; {annotations.summary()}"
-            raise InputError(msg)
+            raise InputError(f"{path}: no image that can be used; {annotations.summary()}")
     count = sum(len(image.boxes) for image in found)
     return SceneSource(lambda: _scenes(path, found), [one.name for one in found], tuple(labels), count, images)
 

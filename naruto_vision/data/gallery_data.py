@@ -173,8 +173,7 @@ class GalleryDataModule(SceneDataModule):
 
     def _read_gallery(self) -> None:
         if self.root is None:
-            msg = "no images to enrol: give the class data's folder, --data.root DIR"
-            raise InputError(msg)
+            raise InputError("no images to enrol: give the class data's folder, --data.root DIR")
         table = read_classes(self.root, self._split, self._reader, self._rules)
         _LOG.info("%s: %s", self.root, "; ".join([table.report.summary(), *table.report.remarks()]))
         if self.folders["valid"] is not None:
@@ -188,8 +187,7 @@ class GalleryDataModule(SceneDataModule):
     def images_root(self) -> Path:
         """The folder that the enrolled paths are relative to; InputError if nothing has been read."""
         if self.table is None:
-            msg = "gallery data: nothing has been read; call setup('fit') first"
-            raise InputError(msg)
+            raise InputError("gallery data: nothing has been read; call setup('fit') first")
         return self.table.root
 
     def read(self, path: str) -> ImageArray:
@@ -222,8 +220,7 @@ class GalleryDataModule(SceneDataModule):
         if self.table is None:
             self._read_gallery()
         if self.table is None or self.quarantine is None or not len(self.table):
-            msg = f"{self.root}: no images to enrol in split {self._split!r}"
-            raise InputError(msg)
+            raise InputError(f"{self.root}: no images to enrol in split {self._split!r}")
         rank, world = process_share(self.trainer)
         images = _EnrolmentDataset(self.table, preprocess, self.plan)
         size = self._enrol_batch_size

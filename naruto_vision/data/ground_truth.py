@@ -28,14 +28,11 @@ class _Object(msgspec.Struct):
     def __post_init__(self) -> None:
         x1, y1, x2, y2 = self.bbox
         if not all(map(float.is_integer, self.bbox)):  # also false for NaN and infinity
-            msg = "a 'bbox' of four whole numbers [x1, y1, x2, y2]"
-            raise ValueError(msg)
+            raise ValueError("a 'bbox' of four whole numbers [x1, y1, x2, y2]")
         if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
-            msg = "a 'bbox' with 0 <= x1 <= x2 and 0 <= y1 <= y2 (inclusive corners)"
-            raise ValueError(msg)
+            raise ValueError("a 'bbox' with 0 <= x1 <= x2 and 0 <= y1 <= y2 (inclusive corners)")
         if not self.label.strip():
-            msg = "a 'label' that is a non-empty text"
-            raise ValueError(msg)
+            raise ValueError("a 'label' that is a non-empty text")
 
     def labelled(self, score: float | None = None) -> LabelledBox:
         x1, y1, x2, y2 = map(int, self.bbox)
@@ -48,8 +45,7 @@ class _Prediction(_Object):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.score is not None and not math.isfinite(self.score):
-            msg = "a 'score' that is a finite number"
-            raise ValueError(msg)
+            raise ValueError("a 'score' that is a finite number")
 
 
 class _SceneFile(msgspec.Struct):

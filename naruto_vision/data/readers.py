@@ -20,7 +20,6 @@ from naruto_vision.data.tables import (
     ReadRules,
     SourceRow,
     Split,
-    abbreviate,
     build_table,
     hold_out,
     path_in_table,
@@ -30,7 +29,7 @@ from naruto_vision.io.atomic import write_json, write_text
 from naruto_vision.io.csv_files import read_csv
 from naruto_vision.io.images import LISTED, class_folder_names, scan_folder
 from naruto_vision.io.names import label_name, refusal
-from naruto_vision.io.text import csv_text
+from naruto_vision.io.text import abbreviate, csv_text
 from naruto_vision.io.typed_json import read_json
 
 HEADER = ("path", "label")
@@ -101,11 +100,9 @@ def read_class_folders(folder: str | Path, rules: ReadRules | None = None) -> Cl
     folder = Path(folder)
     names = class_folder_names(folder)
     if layout := known_layout(folder):
-        msg = f"{folder}: {layout}"
-        raise InputError(msg)
+        raise InputError(f"{folder}: {layout}")
     if not names:
-        msg = f"{folder}: no class folders in it; expected one folder per class with its images"
-        raise InputError(msg)
+        raise InputError(f"{folder}: no class folders in it; expected one folder per class with its images")
     if blank := [name for name in names if not label_name(name)]:
         raise FormatError(folder, "folders that are named after their class", f"one named {blank[0]!r}", "rename it")
     listing = scan_folder(folder)
@@ -261,8 +258,7 @@ def require_split(root: str | Path, split: Split = "train", reader: ReaderName =
             f"expected {split}/{CLASSES_CSV} (Roboflow export), {split}.csv (manifest), <class>/ or {split}/<class>/ "
             f"folders, {split}/{INDEX} (shards), or {FORMATS_READ}; {describe_folder(Path(root))}"
         )
-        msg = f"{Path(root)}: {known_layout(Path(root)) or f'no class data of split {split!r}; {expected}'}"
-        raise InputError(msg)
+        raise InputError(f"{Path(root)}: {known_layout(Path(root)) or f'no class data of split {split!r}; {expected}'}")
     return found
 
 
@@ -305,8 +301,7 @@ def read_present(
         everything = read_present(root, reader, replace(rules, policy="all", labels=None))["train"].classes
         unknown = [name for name in rules.labels if name not in everything]
         if unknown:
-            msg = f"{root}: no class {', '.join(unknown)}; there are {', '.join(everything)}"
-            raise InputError(msg)
+            raise InputError(f"{root}: no class {', '.join(unknown)}; there are {', '.join(everything)}")
     found = {split: read_classes(root, split, reader, rules) for split in wanted}
     every = dict.fromkeys(name for table in found.values() for name in table.classes)
     classes = rules.in_order(rules.labels or every)

@@ -224,6 +224,5 @@ def training_sampler(
 def checked_batch_size(batch_size: int) -> int:
     """Check a batch size and return it."""
     if batch_size < 1:
-        msg = f"batch_size {batch_size}: expected at least 1"
-        raise InputError(msg)
+        raise InputError(f"batch_size {batch_size}: expected at least 1")
     return batch_size

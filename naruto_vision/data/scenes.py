@@ -27,13 +27,14 @@ from naruto_vision.data.shards import (
     ShardReader,
     read_part,
 )
-from naruto_vision.data.tables import abbreviate, warn_ignored_images
+from naruto_vision.data.tables import warn_ignored_images
 from naruto_vision.errors import BadImageError, BadVideoError, InputError, MissingPathError
 from naruto_vision.io.images import read_image
 from naruto_vision.io.inputs import IMAGES, ImageNames, find_images, is_movie
 from naruto_vision.io.names import label_name
 from naruto_vision.io.processes import end_with_parent
 from naruto_vision.io.tars import list_tar
+from naruto_vision.io.text import abbreviate
 from naruto_vision.recognition.analyzer import group_size
 from naruto_vision.records import UNKNOWN, ImageArray, LabelledBox
 
@@ -124,15 +125,13 @@ class SceneDataset(Dataset[SceneItem | None]):
             return
         absent = sorted(set(self._truth) - set(self.scenes))
         if absent:
-            msg = f"{gt_path}: has {len(absent)} scenes that are not in {self.images}: {abbreviate(absent)}"
-            raise InputError(msg)
+            raise InputError(f"{gt_path}: has {len(absent)} scenes that are not in {self.images}: {abbreviate(absent)}")
         unnamed = [scene for scene in self.scenes if scene not in self._truth]
         if need_truth and unnamed:
-            msg = (
+            raise InputError(
                 f"{gt_path}: has no entry for {len(unnamed)} of {len(self.scenes)} images: {abbreviate(unnamed)}; "
                 "give a scene without known characters an empty list"
             )
-            raise InputError(msg)
 
     @property
     def labels(self) -> set[str]:
@@ -279,8 +278,7 @@ class SceneDataModule(pl.LightningDataModule):
         if stage not in self._datasets:
             folder = self.folders[stage]
             if folder is None:
-                msg = f"no {stage} scenes: give their folder, --data.{stage} DIR"
-                raise InputError(msg)
+                raise InputError(f"no {stage} scenes: give their folder, --data.{stage} DIR")
             self._datasets[stage] = SceneDataset(folder, need_truth=stage != "predict", fps=self.fps)
         return self._datasets[stage]
 

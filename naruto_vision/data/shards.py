@@ -235,8 +235,7 @@ _KEPT = {"jpg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}  # suffix to first
 def check_out(out: Path) -> None:
     """Refuse a folder with other content, and mark it as one of shards."""
     if out.is_dir() and is_in_use(out) and not (out / MARK).is_file():
-        msg = f"{out}: is not empty and has no shards; give another --out"
-        raise InputError(msg)
+        raise InputError(f"{out}: is not empty and has no shards; give another --out")
     remove_leftovers(out)
     write_json(out / MARK, {"format": FORMAT})
 
@@ -318,7 +317,7 @@ def _write_shard(
         wanted,
         ShardFile(shard.stat().st_size, file_sha256(shard)),
         rows,
-        [(row.path, row.reason) for row in bad.rows],
+        list(bad.rows),
     )
     write_json(record, msgspec.to_builtins(value), indent=None)
     return value, False

@@ -187,12 +187,11 @@ def _groups(
 def _check_given(given: Mapping[Split, Sequence[int]], groups: Sequence[Sequence[int]], root: Path) -> None:
     empty = [split for split, images in given.items() if not images]
     if empty:
-        msg = (
+        raise InputError(
             f"{root}: no images left for {empty[0]!r}: {sum(map(len, groups))} images fall into {len(groups)} "
             "groups that stay together; if numbers in file names are not frames use --numbers ignore, "
             "otherwise use a smaller --window or add images"
         )
-        raise InputError(msg)
 
 
 def _pooled_rows(tables: Mapping[Split, ClassTable], root: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:

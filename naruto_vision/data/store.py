@@ -229,7 +229,7 @@ class TableQuarantine(RunQuarantine):
         self._every_class = every_class
         self._read: set[int] = set()
         for file in left_out:
-            self.refuse(file.path, file.reason)
+            self.refuse(*file)
 
     def note(self, read: Iterable[int], bad: Iterable[tuple[int, str]]) -> None:
         """Count rows that were not counted before."""
@@ -251,8 +251,7 @@ class TableQuarantine(RunQuarantine):
         for name, (bad, listed) in self._bad_by_class().items():
             if self._every_class and bad == listed:
                 first = next(reason for row, reason in self.bad.items() if self._rows_of_table[row].label == name)
-                msg = f"class {name!r}: none of {bad} {self.what} can be read; first {first}"
-                raise InputError(msg)
+                raise InputError(f"class {name!r}: none of {bad} {self.what} can be read; first {first}")
 
     def _bad_by_class(self) -> dict[str, tuple[int, int]]:
         """Return class to how many of its images could not be read, and how many there are."""
@@ -392,8 +391,7 @@ class TableDataModule(SampleDataModule):
 
     def _open(self, split: Split) -> None:
         if split not in self.tables:
-            msg = f"{self.root}: no {self._what} of split {split!r}"
-            raise InputError(msg)
+            raise InputError(f"{self.root}: no {self._what} of split {split!r}")
         if split not in self._stores:
             self._stores[split], self.quarantines[split] = self._new_store(split)
 
@@ -403,8 +401,7 @@ class TableDataModule(SampleDataModule):
         for split in splits.get(stage, ("test",)):
             self._open(split)
         if stage == "validate" and not self.tables["valid"].rows:
-            msg = f"{self.root}: no images to validate on: too few to hold any out"
-            raise InputError(msg)
+            raise InputError(f"{self.root}: no images to validate on: too few to hold any out")
 
     def dataset(self, split: Split) -> TableDataset:
         """Return the images of a split in table order, as samples; only draws of "train" are augmented."""

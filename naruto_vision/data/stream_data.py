@@ -235,7 +235,7 @@ class StreamQuarantine(RunQuarantine):
     @override
     def gather(self, world: int) -> None:
         if world > 1:
-            parts = of_all_processes(world, (self.ok, [(row.path, row.reason) for row in self.rows]))
+            parts = of_all_processes(world, (self.ok, self.rows))
             self.ok = 0
             for read, bad in parts:
                 self.note(read, bad)

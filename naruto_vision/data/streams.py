@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 import numpy as np
 
 from naruto_vision.data.shards import INDEX, Kind, SplitIndex
-from naruto_vision.errors import FormatError, InputError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, MissingPathError, first_line
 from naruto_vision.io.downloads import open_web
 from naruto_vision.io.images import is_image_name
 from naruto_vision.io.tars import MAX_BYTES, TarReader, expand_braces, member_refusal
@@ -67,7 +67,7 @@ def open_stream(address: str, *, allow_pipe: bool = False) -> BinaryIO:
     try:
         return cast("BinaryIO", fsspec.open(address, "rb").open())
     except (ImportError, ValueError) as error:  # ValueError: an unknown scheme
-        raise InputError(f"{address}: cannot be opened ({str(error).partition(chr(10))[0]})") from None
+        raise InputError(f"{address}: cannot be opened ({first_line(error)})") from None
 
 
 def pipe_refusal(address: str) -> str:
@@ -171,8 +171,7 @@ def read_samples(address: str, *, allow_pipe: bool = False) -> Iterator[RawSampl
                 yield RawSample(f"{address}: {sample['__key__']}", passed, sample)
                 passed += 1
     except _FAULTS as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        yield RawSample(address, passed, error=f"{address}: ends behind {passed} images: {reason}")
+        yield RawSample(address, passed, error=f"{address}: ends behind {passed} images: {first_line(error)}")
 
 
 def _as_error(error: Exception) -> bool:

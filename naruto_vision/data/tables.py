@@ -18,6 +18,7 @@ from naruto_vision.errors import InputError
 from naruto_vision.io.atomic import utf8
 from naruto_vision.io.images import Listing, is_image, scan_folder, split_crop
 from naruto_vision.io.names import label_name, refusal
+from naruto_vision.io.text import abbreviate
 from naruto_vision.records import LabelledImage
 
 Split: TypeAlias = Literal["train", "valid", "test"]
@@ -96,11 +97,6 @@ def _plain_files(base: Path, folder: str) -> frozenset[str]:
     return found if Path(folder).resolve().is_relative_to(base) else frozenset()
 
 
-def abbreviate(names: Sequence[str], most: int = 3) -> str:
-    """Return the first names of a list, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def warn_ignored_images(folder: Path, searched: str) -> None:
     """Warn of images beside the only folder that is searched."""
     others = sorted(file.name for file in folder.iterdir() if is_image(file))
@@ -126,8 +122,7 @@ class TableReport:
     def __post_init__(self) -> None:
         parts = self.kept + self.discarded + len(self.missing) + len(self.refused) + len(self.duplicates)
         if parts != self.seen:
-            msg = f"table report: {self.seen} rows seen but {parts} accounted for"
-            raise ValueError(msg)
+            raise ValueError(f"table report: {self.seen} rows seen but {parts} accounted for")
 
     @property
     def discarded(self) -> int:
@@ -171,8 +166,7 @@ class ClassTable:
     def __post_init__(self) -> None:
         keys = [(row.label, row.path) for row in self.rows]
         if any(first >= second for first, second in itertools.pairwise(keys)):
-            msg = f"table of {self.root}: expected rows sorted by label and path without repeats"
-            raise ValueError(msg)
+            raise ValueError(f"table of {self.root}: expected rows sorted by label and path without repeats")
         unlisted = {row.label for row in self.rows} - set(self.classes)
         if unlisted or len(set(self.classes)) != len(self.classes):
             msg = f"table of {self.root}: labels {sorted(unlisted)} are not among the classes {self.classes}"
@@ -211,8 +205,7 @@ def hold_out(table: ClassTable, fraction: float) -> tuple[ClassTable, ClassTable
 def row_groups(table: ClassTable, *, balanced: bool) -> list[list[int]]:
     """Return the groups of training rows."""
     if not table.rows:
-        msg = f"{table.root}: no images to train on"
-        raise InputError(msg)
+        raise InputError(f"{table.root}: no images to train on")
     groups: dict[str, list[int]] = {}
     for number, row in enumerate(table.rows):
         groups.setdefault(row.label if balanced else "", []).append(number)
@@ -242,8 +235,7 @@ class ReadRules:
             object.__setattr__(self, "labels", tuple(map(label_name, self.labels)))
         twice = [name for name, count in Counter(self.labels or ()).items() if count > 1]
         if twice:
-            msg = f"labels: expected every class once, found {', '.join(twice)} several times"
-            raise InputError(msg)
+            raise InputError(f"labels: expected every class once, found {', '.join(twice)} several times")
 
     def classes_of(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the renamed classes, in order and without repeats."""

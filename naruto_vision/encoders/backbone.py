@@ -72,8 +72,7 @@ class TimmEncoder(Encoder):
     ) -> None:
         super().__init__()
         if image_size is not None and not 0 < image_size <= _LARGEST:
-            msg = f"{model}: expected an image size from 1 to {_LARGEST} pixels, found {image_size}"
-            raise InputError(msg)
+            raise InputError(f"{model}: expected an image size from 1 to {_LARGEST} pixels, found {image_size}")
         self.model, self.pooling = model, pooling
         self._weights = weights or None  # the command line can set an empty string, but not always null
         self.tower: Any = _build(model, self._weights, image_size).to(memory_format=torch.channels_last)
@@ -189,8 +188,7 @@ def _build(model: str, weights: str | None, image_size: int | None) -> nn.Module
     try:
         net: nn.Module = timm.create_model(name, pretrained=fetched, num_classes=0, **_sizes(name, image_size))
     except AssertionError as error:
-        msg = f"{model} at {image_size} pixels: {error}"
-        raise InputError(msg) from None
+        raise InputError(f"{model} at {image_size} pixels: {error}") from None
     except OSError:
         if weights is not None:
             raise

@@ -37,10 +37,9 @@ class Encoder(nn.Module, ABC):
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embed texts; gradients flow: returns (T, D), float32."""
-        msg = (
+        raise InputError(
             f"{type(self).__name__} has no text tower, so it cannot read {list(texts)[:1]}; use a CLIP encoder for text"
         )
-        raise InputError(msg)
 
     @property
     def stride(self) -> int:
@@ -137,8 +136,7 @@ class WrappedEncoder(Encoder):
 def require_cpu(pixels: Tensor, what: str) -> None:
     """Refuse images on another device."""
     if pixels.device.type != "cpu":
-        msg = f"{what}: expected images on the CPU, found {pixels.device}; use the encoder itself there"
-        raise InputError(msg)
+        raise InputError(f"{what}: expected images on the CPU, found {pixels.device}; use the encoder itself there")
 
 
 def encode_images(encoder: Encoder, pixels: Tensor, *, mirror: bool = False, renormalise: bool = True) -> Tensor:

@@ -366,10 +366,8 @@ def _find_parts(model: str, pretrained: str | None, sizes: TinySizes, *, trust_p
         return _tiny_parts(sizes)
     known = [] if model == TINY_CLIP or Path(model).exists() else [TINY_CLIP, *open_clip.list_models()]
     if close := get_close_matches(model, known, n=3, cutoff=0.6):
-        msg = f"{model}: no such model bundle or open_clip architecture; did you mean {', '.join(close)}?"
-        raise InputError(msg)
+        raise InputError(f"{model}: no such model bundle or open_clip architecture; did you mean {', '.join(close)}?")
     folder = bundle_path(model)
     if pretrained is not None:
-        msg = f"{folder}: a bundle has weights of its own; omit pretrained={pretrained!r}"
-        raise InputError(msg)
+        raise InputError(f"{folder}: a bundle has weights of its own; omit pretrained={pretrained!r}")
     return _bundle_parts(folder)

@@ -34,8 +34,7 @@ def whole_patches(encoder: Encoder, image: ImageArray, side: int) -> Tensor:
     """
     steps, unit = encoder.preparation, encoder.stride
     if not isinstance(steps, Preparation):
-        msg = f"{encoder.short_name}: expected an encoder with a square input and patch features"
-        raise InputError(msg)
+        raise InputError(f"{encoder.short_name}: expected an encoder with a square input and patch features")
     scale = side / math.sqrt(image.shape[0] * image.shape[1])
     most = max(1, side // unit) ** 2  # patches in all
     height, width = (unit * max(1, min(round(length * scale / unit), most)) for length in image.shape[:2])

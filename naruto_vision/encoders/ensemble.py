@@ -143,8 +143,7 @@ class EnsembleEncoder(Encoder):
 def _image_size(member: Encoder) -> int:
     size = getattr(member, "image_size", None)
     if not isinstance(size, int) or isinstance(member, EnsembleEncoder):
-        msg = f"ensemble: expected members with a square input of one size, found {type(member).__name__}"
-        raise InputError(msg)
+        raise InputError(f"ensemble: expected members with a square input of one size, found {type(member).__name__}")
     return size
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from naruto_vision.encoders.base import Encoder, WrappedEncoder, require_cpu
-from naruto_vision.errors import FormatError, InputError
+from naruto_vision.errors import FormatError, InputError, first_line
 from naruto_vision.io.atomic import atomic_folder
 from naruto_vision.io.onnx_files import (
     RUNTIMES,
@@ -51,8 +51,7 @@ def export_encoder(encoder: Encoder, folder: str | Path, pixels: Tensor) -> Spee
         runs = {runtime: open_onnx(graph, runtime) for runtime in RUNTIMES}
         cosines = {runtime: lowest_cosine(encoder, run, pixels) for runtime, run in runs.items()}
         if (lowest := min(cosines.values())) < LEAST_COSINE:
-            msg = f"{folder}: expected a graph with torch's vectors, found cosines of {lowest:.5f}"
-            raise InputError(msg)
+            raise InputError(f"{folder}: expected a graph with torch's vectors, found cosines of {lowest:.5f}")
         full = pixels.repeat(-(-_BATCH // len(pixels)), *[1] * (pixels.ndim - 1))[:_BATCH]
         timed = {runtime: partial(run, full.numpy()) for runtime, run in runs.items()}
         speeds = times_as_fast(partial(_embed, encoder, full), timed)
@@ -106,8 +105,8 @@ class ExportedEncoder(WrappedEncoder):
         try:
             lowest = lowest_cosine(encoder, self._run, pixels)
         except Exception as error:  # noqa: BLE001 - the runtimes raise classes of their extension modules
-            reason = str(error).strip().partition("\n")[0][:200]
-            raise FormatError(graph, f"a graph for images of {tuple(pixels.shape[1:])}", reason) from None
+            expected = f"a graph for images of {tuple(pixels.shape[1:])}"
+            raise FormatError(graph, expected, first_line(error)) from None
         if not lowest >= LEAST_COSINE:
             raise FormatError(graph, "the vectors of its encoder", f"cosines of {lowest:.5f}", "export it again")
 

@@ -61,8 +61,7 @@ class Int8Attention(nn.Module):
     ) -> tuple[Tensor, None]:
         """Attend; the arguments are those of ``nn.MultiheadAttention``."""
         if need_weights:
-            msg = "int8 attention: expected need_weights=False, found True; the weights are never computed"
-            raise ValueError(msg)
+            raise ValueError("int8 attention: expected need_weights=False, found True; the weights are never computed")
         queries, keys, values = self._projected(key)
         if query is not key:
             queries = self._projected(query)[0]
@@ -101,8 +100,7 @@ class Int8Encoder(WrappedEncoder):
 
     def __init__(self, encoder: Encoder) -> None:
         if not cpu_features()["VNNI"]:
-            msg = "int8: expected a CPU with VNNI, on which integers are faster; use the encoder itself"
-            raise InputError(msg)
+            raise InputError("int8: expected a CPU with VNNI, on which integers are faster; use the encoder itself")
         if not any(isinstance(layer, nn.Linear | nn.MultiheadAttention) for layer in encoder.image_tower.modules()):
             msg = f"int8: {type(encoder).__name__} has no linear layers, which int8 is for; use the encoder itself"
             raise InputError(msg)

@@ -28,8 +28,7 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         if self.rank < 1 or (self.alpha is not None and self.alpha <= 0):
-            msg = f"lora: rank {self.rank} and alpha {self.alpha}: both have to be above 0"
-            raise InputError(msg)
+            raise InputError(f"lora: rank {self.rank} and alpha {self.alpha}: both have to be above 0")
 
 
 def add_lora(clip: nn.Module, options: LoraConfig) -> None:

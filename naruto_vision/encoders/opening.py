@@ -1,4 +1,4 @@
-"""Open encoders by name: a bundle, an architecture, or the encoder recorded in a gallery."""
+"""Open encoders by name: a bundle, an architecture, or the encoder that a gallery or a store records."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import open_clip
 
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.clip import KIND, RANDOM, ClipEncoder
-from naruto_vision.errors import InputError
+from naruto_vision.errors import FingerprintError, InputError
 from naruto_vision.io.bundles import packaged_bundles
 
 
@@ -31,11 +31,35 @@ def open_encoder(model: str, pretrained: str | None = None) -> Encoder:
     return ClipEncoder(model, pretrained).eval()
 
 
+def recorded_encoder(
+    where: str | Path,
+    recipe: Mapping[str, Any] | None,
+    fingerprint: str,
+    model: str = "",
+    pretrained: str | None = None,
+    **advice: str,
+) -> Encoder:
+    """Open the encoder that a gallery or a store of videos records, or check that ``model`` is it.
+
+    ``model`` and ``pretrained`` say where it is now, as ``ClipEncoder`` takes them. InputError, which names ``where``,
+    if there is no record of the encoder; FingerprintError, with its own ``advice``, if it is another one.
+    """
+    if not model and not recipe:
+        raise InputError(f"{where}: has no record of its encoder; give --encoder MODEL")
+    try:
+        encoder = open_encoder(model, pretrained) if model else open_recipe(recipe or {})
+    except InputError as error:
+        if model:
+            raise
+        raise InputError(f"{error}; that encoder built {where}: give --encoder where it is now") from None
+    if encoder.fingerprint != fingerprint:
+        raise FingerprintError(where, fingerprint, encoder.fingerprint, **advice)
+    return encoder
+
+
 def open_recipe(recipe: Mapping[str, Any]) -> Encoder:
     """Open the encoder recorded in a gallery, in evaluation mode."""
-    if (
-        not isinstance(recipe, Mapping) or RANDOM in recipe.values()
-    ):  # a model of any size without weights; no gallery records one
+    if not isinstance(recipe, Mapping) or RANDOM in recipe.values():  # of any size, without weights: none is recorded
         recipe = {}
     match recipe:
         case {"kind": kind, "model": str(model), "pretrained": str() | None as pretrained} if kind == KIND:
@@ -74,5 +98,4 @@ def open_recipe(recipe: Mapping[str, Any]) -> Encoder:
             from naruto_vision.encoders.ensemble import EnsembleEncoder
 
             return EnsembleEncoder([open_recipe(member) for member in members], member_weights).eval()
-    msg = f"expected the recipe of an encoder, found {dict(recipe)}"
-    raise InputError(msg)
+    raise InputError(f"expected the recipe of an encoder, found {dict(recipe)}")

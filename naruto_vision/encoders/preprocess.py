@@ -58,8 +58,7 @@ class Preparation:
 
     def __post_init__(self) -> None:
         if min(self.size, self.resize_to) < 1 or not all(self.std):
-            msg = f"preparation: expected sizes >= 1 and std other than 0, found {self}"
-            raise ValueError(msg)
+            raise ValueError(f"preparation: expected sizes >= 1 and std other than 0, found {self}")
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width that an image is resized to, before cropping and padding."""

@@ -39,8 +39,7 @@ def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
     """Return the templates; InputError if one does not have exactly one ``{}``."""
     for template in templates:
         if template.count("{}") != 1:
-            msg = f"template {template!r}: expected one {{}} for the name"
-            raise InputError(msg)
+            raise InputError(f"template {template!r}: expected one {{}} for the name")
     return tuple(templates)
 
 

@@ -53,8 +53,7 @@ class WordTokenizer:
     def __init__(self, vocabulary: Sequence[str], *, buckets: int = 512, context_length: int = 40) -> None:
         self.vocabulary = tuple(vocabulary)
         if len(set(self.vocabulary)) != len(self.vocabulary):
-            msg = f"vocabulary of {len(self.vocabulary)} words: expected no duplicates"
-            raise ValueError(msg)
+            raise ValueError(f"vocabulary of {len(self.vocabulary)} words: expected no duplicates")
         if context_length < 3 or buckets < 1:
             msg = f"expected a context of 3 or more and 1 or more buckets, found {context_length} and {buckets}"
             raise ValueError(msg)
@@ -97,8 +96,7 @@ class TinySizes:
         """Refuse what no file of a model has, for which even the layers without weights take all memory."""
         for name, most in {**dict.fromkeys(vars(self), 8192), "vision_layers": 128, "text_layers": 128}.items():
             if not 1 <= getattr(self, name) <= most:
-                msg = f"tiny-clip: expected {name} from 1 to {most}, found {getattr(self, name)}"
-                raise ValueError(msg)
+                raise ValueError(f"tiny-clip: expected {name} from 1 to {most}, found {getattr(self, name)}")
 
     def tokenizer(self, vocabulary: Sequence[str]) -> WordTokenizer:
         """Build the tokenizer of these sizes."""

@@ -25,8 +25,7 @@ def write_pairs(table: Path, source: SceneSource, scenes: Callable[[], Iterable[
     equal names are samples of webdataset. Scenes whose image cannot be read are counted and left out.
     """
     if source.images is None:
-        msg = "the folder of the scenes is not known, or is not there; give --images DIR"
-        raise InputError(msg)
+        raise InputError("the folder of the scenes is not known, or is not there; give --images DIR")
     count, quarantine, out = 0, Quarantine("scenes"), table.parent
     with table.open("wb") as rows, (out / "metadata.jsonl").open("wb") as lines:
         rows.write(b"path,text\n")

@@ -54,11 +54,9 @@ class _Region(msgspec.Struct):
     def __post_init__(self) -> None:
         x1, y1, x2, y2 = self.bbox
         if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
-            msg = "a 'bbox' with 0 <= x1 <= x2 and 0 <= y1 <= y2 (inclusive corners)"
-            raise ValueError(msg)
+            raise ValueError("a 'bbox' with 0 <= x1 <= x2 and 0 <= y1 <= y2 (inclusive corners)")
         if not math.isfinite(self.sure or 0.0):
-            msg = "a 'score' or 'predicted_iou' that is a finite number"
-            raise ValueError(msg)
+            raise ValueError("a 'score' or 'predicted_iou' that is a finite number")
 
     @property
     def title(self) -> str:
@@ -83,13 +81,11 @@ class _Scene(msgspec.Struct):
     def __post_init__(self) -> None:
         os.fsencode(self.scene)  # a ValueError where no file can have the name
         if {"..", ""} & set(self.scene.split("/")) or "\0" in self.scene:
-            msg = "a 'scene' that is a path inside the folder of images"
-            raise ValueError(msg)
+            raise ValueError("a 'scene' that is a path inside the folder of images")
         if min(self.width, self.height) < 1 or any(
             one.bbox[2] >= self.width or one.bbox[3] >= self.height for one in self.regions
         ):
-            msg = "boxes inside an image of 'width' and 'height'"
-            raise ValueError(msg)
+            raise ValueError("boxes inside an image of 'width' and 'height'")
 
 
 class _Description(msgspec.Struct):

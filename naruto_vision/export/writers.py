@@ -16,7 +16,7 @@ from naruto_vision.export.pairs import write_pairs
 from naruto_vision.export.source import SceneSource
 from naruto_vision.export.xml_formats import cvat_parts, voc_text
 from naruto_vision.geometry import shape_of_xyxy, xyxy_from_mask
-from naruto_vision.io.atomic import atomic_file, atomic_folder, utf8, write_json
+from naruto_vision.io.atomic import atomic_file, atomic_folder, check_empty, utf8, write_json
 from naruto_vision.io.locks import folder_lock, lock_beside
 from naruto_vision.recognition.coco import CocoObject, CocoScene, write_coco
 from naruto_vision.records import LabelledBox
@@ -41,9 +41,7 @@ def write_scenes(
 
     name, write = _WRITERS[to]
     with folder_lock(out, "--out", file=lock_beside(out)):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            msg = f"{out}: is not empty; give another --out"
-            raise InputError(msg)
+        check_empty(out)
         with atomic_folder(out) as folder:
             if to == "label-studio":
                 _write_tasks(folder / name, source, scenes, url)
@@ -86,8 +84,7 @@ def _refuse_shared(names: Sequence[str]) -> None:
     for name in names:
         other = found.setdefault(_stem(name), name)
         if other != name:
-            msg = f"{other} and {name} would share one file; rename one, or use --to coco"
-            raise InputError(msg)
+            raise InputError(f"{other} and {name} would share one file; rename one, or use --to coco")
 
 
 def _write_voc(target: Path, source: SceneSource, scenes: Scenes) -> None:

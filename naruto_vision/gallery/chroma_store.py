@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 
-from naruto_vision.errors import InputError
+from naruto_vision.errors import InputError, first_line
 from naruto_vision.gallery.vector_store import BATCH, CONNECT, Collection, Entries, Hit, Metadata, VectorStore
 from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.machine import require_package
@@ -103,8 +103,7 @@ class ChromaStore(VectorStore):
         server = re.fullmatch(r"(https?)://([^/:]+|\[[^]]+\])(?::(\d+))?/?", address)
         if address.startswith(("http://", "https://")):
             if server is None:
-                msg = f"{uri}: expected chroma+http://host:port"
-                raise InputError(msg)
+                raise InputError(f"{uri}: expected chroma+http://host:port")
             host, port = server[2], int(server[3] or 8000)
             try:  # Chroma's own client waits without end
                 httpx.get(f"{server[1]}://{host}:{port}/api/v2/heartbeat", timeout=CONNECT).raise_for_status()
@@ -124,8 +123,7 @@ class ChromaStore(VectorStore):
         try:
             return function(*args, **options)
         except self._errors as error:
-            msg = f"{self.uri}: {str(error).strip().partition(chr(10))[0] or type(error).__name__}"
-            raise InputError(msg) from None
+            raise InputError(f"{self.uri}: {first_line(error)}") from None
 
     def close(self) -> None:
         """Close the client and release the folder."""

@@ -33,9 +33,7 @@ from naruto_vision.gallery.store import (
     THRESHOLDS,
     Manifest,
     RowRecord,
-    json_bytes,
     large_file,
-    lines_bytes,
     manifest_checksum,
     parse_json,
     parse_lines,
@@ -46,6 +44,7 @@ from naruto_vision.gallery.store import (
 )
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.io.arrays import array_from_npy, map_npy
+from naruto_vision.io.atomic import json_bytes, lines_bytes
 from naruto_vision.io.blocks import Blocks, MadeBlocks, npy_blocks, sha256_of
 from naruto_vision.io.names import label_name
 from naruto_vision.records import UNKNOWN, Vectors
@@ -90,8 +89,7 @@ class GalleryRow:
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", label_name(self.label) or self.label)
         if not self.label:
-            msg = f"{self.path}: expected a label, found an empty one; name the image's class"
-            raise InputError(msg)
+            raise InputError(f"{self.path}: expected a label, found an empty one; name the image's class")
         if self.label == UNKNOWN:
             msg = f"{self.path}: {UNKNOWN!r} is reserved for unknown characters; give the class another name"
             raise InputError(msg)
@@ -166,8 +164,7 @@ def unit_rows(vectors: Vectors, what: str) -> Vectors:
     ``what`` names them in the InputError.
     """
     if vectors.ndim != 2 or vectors.dtype != np.float32:
-        msg = f"{what}: expected float32 of shape (N, D), found {vectors.dtype} {vectors.shape}"
-        raise InputError(msg)
+        raise InputError(f"{what}: expected float32 of shape (N, D), found {vectors.dtype} {vectors.shape}")
     starts = range(0, max(1, len(vectors)), _BLOCK)
     lengths = np.concatenate([_lengths(vectors[start : start + _BLOCK]) for start in starts])
     bad = np.flatnonzero(~(np.abs(lengths - 1.0) <= UNIT_TOLERANCE))  # written so that NaN is bad
@@ -234,18 +231,15 @@ class GalleryContent(GalleryHead):
 
     def __post_init__(self) -> None:
         if not self.rows or self.negative.all():
-            msg = "gallery: expected at least one row, found none; enrol at least one labelled image"
-            raise InputError(msg)
+            raise InputError("gallery: expected at least one entry, found none; enrol at least one labelled image")
         if not len(self.vectors) == len(self.ids) == len(self.rows):
             msg = f"gallery: {len(self.vectors)} vectors, {len(self.ids)} ids and {len(self.rows)} rows; expected equal"
             raise InputError(msg)
         if self.ids[0] < 0 or (np.diff(self.ids) <= 0).any():
-            msg = "gallery: expected ascending ids, found others"
-            raise InputError(msg)
+            raise InputError("gallery: expected ascending ids, found others")
         taken_out = len(archived_ids(self.ledger))
         if self.removed.shape != (taken_out, self.vectors.shape[1]):
-            msg = f"gallery: {taken_out} removed rows, but {len(self.removed)} removed vectors"
-            raise InputError(msg)
+            raise InputError(f"gallery: {taken_out} removed rows, but {len(self.removed)} removed vectors")
 
     @property
     def dim(self) -> int:
@@ -518,8 +512,7 @@ def _map_entries(root: Path, manifest: Manifest) -> dict[str, Any]:
     file, rows = large_file(root, manifest, EMBEDDINGS), MappedRows(large_file(root, manifest, ROWS))
     vectors = _float_rows(file, map_npy(file, AGAIN), (manifest["rows"], manifest["dim"]))
     if read_manifest(root)["checksum"] != manifest["checksum"]:
-        msg = f"{root}: the gallery changed while it was opened; try again"
-        raise InputError(msg)
+        raise InputError(f"{root}: the gallery changed while it was opened; try again")
     return {"vectors": vectors, "ids": rows.ids, "rows": rows, "checksum": manifest["checksum"]}
 
 
@@ -569,4 +562,4 @@ def _float_rows(path: Path, values: NDArray[Any], shape: tuple[int, int]) -> NDA
     if values.shape != shape or values.dtype != np.dtype("<f4") or not values.flags.c_contiguous:
         found = f"{values.dtype} {values.shape}"
         raise FormatError(path, f"float32 of shape {shape}", found, AGAIN)
-    return values.astype(np.float32, copy=False) if values.dtype != np.float32 else values
+    return values.astype(np.float32, copy=False)

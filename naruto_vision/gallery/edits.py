@@ -100,7 +100,7 @@ def remove_rows(content: GalleryContent, ids: Iterable[int]) -> GalleryContent:
     """
     chosen = _chosen(content, ids)
     if len(chosen) == len(content.rows):
-        msg = f"remove: that is all {len(chosen)} rows; a gallery has at least one, so delete its folder instead"
+        msg = f"remove: that is all {len(chosen)} entries; a gallery has at least one, so delete its folder instead"
         raise InputError(msg)
     kept = np.setdiff1d(np.arange(len(content.rows)), chosen)
     return _next(
@@ -127,8 +127,7 @@ def relabel_rows(content: GalleryContent, ids: Iterable[int], label: str) -> Gal
     """
     chosen = [position for position in _chosen(content, ids).tolist() if content.rows[position].label != label]
     if not chosen:
-        msg = f"relabel: all of these rows are {label!r} already"
-        raise InputError(msg)
+        raise InputError(f"relabel: all of these entries are {label!r} already")
     rows = list(content.rows)
     for position in chosen:
         rows[position] = replace(rows[position], label=label)
@@ -160,14 +159,12 @@ def roll_back(content: GalleryContent, generation: int) -> GalleryContent:
     if not 1 <= generation < content.generation:
         last = content.generation - 1
         known = f"a generation from 1 to {last}" if last else "an earlier generation, of which there is none yet"
-        msg = f"rollback: expected {known}, found {generation}"
-        raise InputError(msg)
+        raise InputError(f"rollback: expected {known}, found {generation}")
     now = dict(zip(content.ids.tolist(), content.rows, strict=True))
     try:
         then, thresholds = _state(content, dict(now), generation)
     except (KeyError, ValueError, TypeError) as error:
-        msg = f"rollback: the ledger does not say what was in generation {generation} ({error!r})"
-        raise InputError(msg) from None
+        raise InputError(f"rollback: the ledger does not say what was in generation {generation} ({error!r})") from None
     gone = np.array([position for position, id_ in enumerate(content.ids.tolist()) if id_ not in then], dtype=np.int64)
     changes = {
         "to": generation,
@@ -205,9 +202,8 @@ def _chosen(content: GalleryContent, ids: Iterable[int]) -> NDArray[np.int64]:
     wanted = np.array(sorted(set(ids)), dtype=np.int64)
     missing = np.setdiff1d(wanted, content.ids)
     if missing.size or not wanted.size:
-        found = f"no row with id {missing[0]}" if missing.size else "no row chosen"
-        msg = f"{found}; `naruto-vision gallery list --rows` shows the ids"
-        raise InputError(msg)
+        found = f"no entry with id {missing[0]}" if missing.size else "no entry chosen"
+        raise InputError(f"{found}; `naruto-vision gallery list --rows` shows the ids")
     return np.searchsorted(content.ids, wanted).astype(np.int64)
 
 

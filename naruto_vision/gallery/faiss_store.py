@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from naruto_vision.errors import FormatError, InputError
+from naruto_vision.errors import FormatError, InputError, first_line
 from naruto_vision.gallery.content import unit_rows
 from naruto_vision.gallery.index import VectorIndex
 from naruto_vision.gallery.vector_store import AGAIN, KEY, Collection, Entries, Hit, Metadata, VectorStore
@@ -122,8 +122,7 @@ class FaissStore(VectorStore):
         super().__init__(uri)
         self._root, self._locked, self._locks = Path(address), set[Path](), ExitStack()
         if (self._root / "chroma.sqlite3").exists():
-            msg = f"{self._root}: this is a Chroma folder; open it as chroma:{self._root}"
-            raise InputError(msg)
+            raise InputError(f"{self._root}: this is a Chroma folder; open it as chroma:{self._root}")
         if self._root.exists() and not self._root.is_dir():
             raise FormatError(self._root, "a folder", "a file", "give the folder of a vector store")
 
@@ -190,7 +189,7 @@ def _read_part(path: Path, dim: int) -> tuple[_Part, Vectors]:
         part = convert_json(path, json.loads(text), _Part, hint=AGAIN)
         unit = unit_rows(vectors, str(path))
     except (SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise FormatError(path, "a part of a vector store", str(error).partition("\n")[0][:100], AGAIN) from None
+        raise FormatError(path, "a part of a vector store", first_line(error), AGAIN) from None
     if unit.shape != (len(part["added"]), dim):
         raise FormatError(path, f"{len(part['added'])} vectors of {dim}", f"{unit.shape}", AGAIN)
     return part, unit

@@ -41,7 +41,7 @@ from naruto_vision.records import Neighbour, Vectors
 
 _LOG = logging.getLogger(__name__)
 _STALE = (
-    "%s: its rows changed in generation %d, after its thresholds were chosen; choose them again with "
+    "%s: its entries changed in generation %d, after its thresholds were chosen; choose them again with "
     "`naruto-vision validate` on scenes with ground truth"
 )
 
@@ -185,14 +185,12 @@ class Gallery:
             ValueError: If ``k`` is below 1.
         """
         if k < 1:
-            msg = f"search: expected k >= 1, found {k}"
-            raise ValueError(msg)
+            raise ValueError(f"search: expected k >= 1, found {k}")
         if queries.ndim != 2 or queries.shape[1] != self.dim:
-            msg = (
+            raise InputError(
                 f"search: expected queries of shape (Q, {self.dim}), found {queries.shape}; "
                 "use the encoder that built the gallery"
             )
-            raise InputError(msg)
         units = unit_rows(queries, "search queries")
         return tuple(self._nearest(units, k, kind))
 
@@ -340,8 +338,7 @@ def edit_gallery(
         try:
             gallery = opened.edited(change, *args)
         except InputError as error:
-            msg = f"{folder}: {error}"
-            raise InputError(msg) from None
+            raise InputError(f"{folder}: {error}") from None
         _publish(folder, gallery, opened)
     return gallery
 
@@ -377,10 +374,12 @@ def enrol_gallery(folder: str | Path, built: Gallery, index: IndexChoice = "auto
         else:
             before, gallery = old, old.edited(enrol_rows, built.vectors, built.rows, built.note)
             if gallery.content is old.content:
-                _LOG.info("%s: enrolled again, and all %d rows are as they were", folder, len(old))
+                _LOG.info("%s: enrolled again, and all %d entries are as they were", folder, len(old))
                 return old
             counts = line_counts(gallery.content.ledger[-1])
-            text = "%s: enrolled again: %d rows kept, %d added, %d removed; `gallery rollback %s --to %d` undoes this"
+            text = (
+                "%s: enrolled again: %d entries kept, %d added, %d removed; `gallery rollback %s --to %d` undoes this"
+            )
             kept = len(gallery) - counts["added"]
             _LOG.info(text, folder, kept, counts["added"], counts["removed"], folder, old.generation)
         _publish(folder, gallery, before)
@@ -395,11 +394,10 @@ def check_enrolment(folder: str | Path, fingerprint: str) -> None:
         return
     count = edits_since_enrolment(head.ledger)
     if count and head.fingerprint != fingerprint:
-        msg = (
+        raise InputError(
             f"{folder}: has {count} edits (`naruto-vision gallery log {folder}`) that would be lost, as it was built "
             "with another encoder; give another --model.gallery, or --model.replace true"
         )
-        raise InputError(msg)
 
 
 def reindex_gallery(
@@ -410,8 +408,7 @@ def reindex_gallery(
     ``advance`` is called with the rows that are indexed so far, and all rows.
     """
     if store_uri(folder):
-        msg = f"{folder}: a vector store has its own index, which it keeps itself"
-        raise InputError(msg)
+        raise InputError(f"{folder}: a vector store has its own index, which it keeps itself")
     with writer_lock(folder):
         content = Gallery.open(folder, index="exact").content
         kind = choose_kind(index, len(content.rows))
@@ -446,5 +443,4 @@ def copy_gallery(source: str | Path, target: str | Path) -> Gallery:
         if not (store_uri(source) or store_uri(target)) and (Path(source) / DRIFT).is_file():
             write_bytes(Path(target) / DRIFT, (Path(source) / DRIFT).read_bytes())
         return gallery
-    msg = f"{target}: there is a gallery; name another folder or vector store"
-    raise InputError(msg)
+    raise InputError(f"{target}: there is a gallery; name another folder or vector store")

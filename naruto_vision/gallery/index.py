@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from naruto_vision.errors import first_line
 from naruto_vision.io.blocks import Blocks, FileBlocks
 from naruto_vision.io.machine import has_package, require_package
 from naruto_vision.records import Vectors
@@ -214,7 +215,7 @@ def on_gpus(index: FaissIndex) -> FaissIndex | None:
     try:
         return faiss.index_cpu_to_all_gpus(index, co=options)
     except RuntimeError as error:  # mostly its memory
-        _LOG.warning("the index does not fit on the GPU: search on the CPU (%s)", str(error).partition("\n")[0][:200])
+        _LOG.warning("the index does not fit on the GPU: search on the CPU (%s)", first_line(error))
         return None
 
 
@@ -257,7 +258,7 @@ class VectorIndex:
         held, rest = (np.sort(part) for part in np.split(order, [min(_HELD_OUT, len(vectors) // 2)]))
         index = _trained(kind, vectors, rest)
         if len(vectors) > FLAT_ROWS:
-            _LOG.info("building the %s index of %d rows; this takes minutes", kind, len(vectors))
+            _LOG.info("building the %s index of %d vectors; this takes minutes", kind, len(vectors))
         for start in range(0, len(rest), _ADDED):
             part = rest[start : start + _ADDED]
             index.add_with_ids(vectors[part], ids[part])
@@ -283,15 +284,14 @@ class VectorIndex:
             if not (
                 data.startswith(b"IxFI") and len(data) <= vectors.nbytes + 256 and data.endswith(vectors.tobytes())
             ):
-                msg = f"{len(data)} bytes that are no flat inner-product index of these vectors"
-                raise ValueError(msg)
+                raise ValueError(f"{len(data)} bytes that are no flat inner-product index of these vectors")
             return cls(kind, vectors, ids)
         try:
             with _byte_limit(len(data)):
                 index = _read(io.BytesIO(data))
                 _check_index(index, kind, vectors, ids)
         except (RuntimeError, MemoryError) as error:
-            raise ValueError(str(error).partition("\n")[0]) from None
+            raise ValueError(first_line(error)) from None
         return cls(kind, vectors, ids, index, budgets)
 
     @classmethod
@@ -306,7 +306,7 @@ class VectorIndex:
                 index = _read(stream) if kind == "hnsw" else _mapped(stream, file)
                 _check_index(index, kind, vectors, ids)
         except (RuntimeError, MemoryError) as error:
-            raise ValueError(str(error).partition("\n")[0]) from None
+            raise ValueError(first_line(error)) from None
         return cls(kind, vectors, ids, index, budgets, file)
 
     def search(
@@ -536,8 +536,7 @@ def _mapped(stream: BinaryIO, file: Path) -> FaissIndex:
         faiss.read_index(_reader(stream, marks, whole=False))
     lists = int.from_bytes(stream.read(8), "little")  # as many as centroids, which the file has
     if marks[1:] != [b"IxFI", _LISTS] or lists > file.stat().st_size:
-        msg = f"{b' '.join(marks).decode()[:60]!r} of {lists} lists instead of an IVF index with its lists"
-        raise ValueError(msg)
+        raise ValueError(f"{b' '.join(marks).decode()[:60]!r} of {lists} lists instead of an IVF index with its lists")
     return faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
 
 
@@ -571,11 +570,9 @@ def _check_index(index: FaissIndex, kind: IndexKind, vectors: Vectors, ids: NDAr
     if type(inner) is not (faiss.IndexHNSWFlat if kind == "hnsw" else faiss.IndexFlatIP) or (
         (inner.ntotal, inner.d) != (entries, index.d)
     ):
-        msg = f"{type(inner).__name__} of ({inner.ntotal}, {inner.d}) inside {kind} of {entries} entries"
-        raise ValueError(msg)
+        raise ValueError(f"{type(inner).__name__} of ({inner.ntotal}, {inner.d}) inside {kind} of {entries} entries")
     if kind == "pq" and (index.pq.nbits, index.pq.M * index.pq.dsub) != (4, index.d):  # FAISS makes tables of these
-        msg = f"codes of {index.pq.M} parts of {index.pq.nbits} bits instead of 4 bits"
-        raise ValueError(msg)
+        raise ValueError(f"codes of {index.pq.M} parts of {index.pq.nbits} bits instead of 4 bits")
     if kind != "hnsw":
         index.set_direct_map_type(faiss.DirectMap.Hashtable)
     sample = np.unique(np.linspace(0, len(ids) - 1, _SAMPLE).astype(np.int64))
@@ -588,5 +585,4 @@ def _check_index(index: FaissIndex, kind: IndexKind, vectors: Vectors, ids: NDAr
     else:
         same = (cosines > 0.5).all() if kind == "sq" else (stored == own).all()
     if not same:
-        msg = "other vectors than those of embeddings.npy"
-        raise ValueError(msg)
+        raise ValueError("other vectors than those of embeddings.npy")

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
@@ -27,6 +27,7 @@ from naruto_vision.io.typed_json import convert_json
 
 if TYPE_CHECKING:
     from naruto_vision.gallery.index import Budgets
+    from naruto_vision.records import ImageArray
 
 _SPLITS = ("train", "valid", "val", "validation", "test")
 _ENCODERS = {
@@ -164,6 +165,14 @@ def find_image(root: Path, path: str, *, inside: bool = False) -> Path | None:
     candidates = (root / path, *(root / split / path for split in _SPLITS))
     files = ((candidate, Path(split_crop(candidate)[0])) for candidate in candidates)
     return next((each for each, file in files if file.is_file() and (not inside or _is_inside(file, root))), None)
+
+
+def entry_image(roots: Iterable[Path], path: str, *, inside: bool = False) -> "ImageArray | None":
+    """Read an entry's image below the first of several folders that has it; None where it is missing or no image."""
+    from naruto_vision.io.images import image_or_none
+
+    found = next(filter(None, (find_image(root, path, inside=inside) for root in roots)), None)
+    return None if found is None else image_or_none(found)
 
 
 def _is_inside(file: Path, root: Path) -> bool:

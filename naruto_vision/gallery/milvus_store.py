@@ -97,11 +97,9 @@ class MilvusStore(VectorStore):
     def _lock_file(self, file: Path) -> None:
         require_package("milvus_lite", "milvus")
         if file.suffix != ".db":
-            msg = f"{self.uri}: expected a name that ends in .db"
-            raise InputError(msg)
+            raise InputError(f"{self.uri}: expected a name that ends in .db")
         if file.is_dir() and any(file.iterdir()) and not (file / "collections").is_dir():
-            msg = f"{self.uri}: has files that are not of Milvus; give another name"
-            raise InputError(msg)
+            raise InputError(f"{self.uri}: has files that are not of Milvus; give another name")
         file.parent.mkdir(parents=True, exist_ok=True)
         for name in ("pymilvus", "milvus_lite", "grpc"):  # they print the traces of errors that are reported here
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -114,8 +112,7 @@ class MilvusStore(VectorStore):
             return function(*args, **options)
         except (self._milvus.MilvusException, OSError, ValueError) as error:
             text = str(getattr(error, "message", error))
-            msg = f"{self.uri}: {text.strip().partition(chr(10))[0] or type(error).__name__}"
-            raise InputError(msg) from None
+            raise InputError(f"{self.uri}: {text.strip().partition(chr(10))[0] or type(error).__name__}") from None
 
     def flush(self) -> None:
         """Index what was added to a file, which makes its searches several times as fast; a server does it itself."""

@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 
 from naruto_vision.encoders.base import Encoder, embed_images
-from naruto_vision.errors import BadImageError, FormatError, MissingPathError
+from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.gallery.content import MAPPED_BYTES, GalleryRow, map_unit_rows, unit_rows
 from naruto_vision.gallery.enrolment import UNCHANGED
 from naruto_vision.io.arrays import map_npy
-from naruto_vision.io.images import read_image
+from naruto_vision.io.images import image_or_none
 from naruto_vision.io.typed_json import read_json
 from naruto_vision.records import ImageArray, Vectors
 
@@ -129,12 +129,9 @@ def _sample(index: ReferenceIndex, find: Callable[[str], Path | None]) -> tuple[
     images: list[ImageArray] = []
     for position in (plain[number] for number in order):
         file = find(index.rows[position].path)
-        if file is None:
+        if file is None or (image := image_or_none(file)) is None:
             continue
-        try:
-            images.append(read_image(file))
-        except (BadImageError, MissingPathError):
-            continue
+        images.append(image)
         positions.append(position)
         if len(positions) == _CHECKED:
             break

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeAlia
 import msgspec
 
 from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
-from naruto_vision.io.atomic import atomic_folder, remove_leftovers, sync_folder, utf8, write_bytes
+from naruto_vision.io.atomic import atomic_folder, json_bytes, remove_leftovers, sync_folder, write_bytes
 from naruto_vision.io.bundles import has_sha256
 from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.names import refusal
@@ -117,21 +117,9 @@ class RowRecord(TypedDict):
     aug: str
 
 
-def json_bytes(value: object) -> bytes:
-    """Return the bytes of a JSON file."""
-    return utf8(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-
-
-def lines_bytes(values: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return the bytes of a JSON Lines file; file names need not be valid Unicode."""
-    lines = [json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values]
-    return utf8("".join(lines))
-
-
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        msg = f"{text}, expected a finite number"
-        raise ValueError(msg)
+        raise ValueError(f"{text}, expected a finite number")
     return value
 
 
@@ -235,8 +223,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     if not path.is_file():
         others = sorted(other.parent for other in root.glob(f"*/{MANIFEST}"))
         hint = f"there is one in {others[0]}" if others else ENROL
-        msg = f"{root}: no gallery here, it has no {MANIFEST}; {hint}"
-        raise InputError(msg)
+        raise InputError(f"{root}: no gallery here, it has no {MANIFEST}; {hint}")
     facts = parse_json(path, path.read_bytes(), dict[str, Any])
     if facts.get("format") not in (FORMAT, FORMAT + 1):  # the second has negative rows
         raise FormatError(path, f"gallery format {FORMAT} or {FORMAT + 1}", repr(facts.get("format")), AGAIN)

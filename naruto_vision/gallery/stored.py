@@ -148,15 +148,13 @@ class GalleryStore:
             FormatError: If it is damaged.
         """
         if not is_there(self.uri) or _FILES not in self._store.collections():
-            msg = f"{self.uri}: no gallery here; {_MADE}"
-            raise InputError(msg)
+            raise InputError(f"{self.uri}: no gallery here; {_MADE}")
         for _ in range(_TRIES):  # a writer deletes the files of the generation before
             names, _, metadata = self._store.open(_FILES).read()
             found = dict(zip(names, metadata, strict=True))
             commit = max((name for name in names if name.startswith(_COMMIT)), default="")
             if not commit:
-                msg = f"{self.uri}: no gallery here, the first one was not finished; {_MADE}"
-                raise InputError(msg)
+                raise InputError(f"{self.uri}: no gallery here, the first one was not finished; {_MADE}")
             try:
                 head = self._head(commit, found)
             except FormatError:
@@ -276,8 +274,7 @@ class GalleryStore:
         self._tidy(files, set(manifest["files"].values()), content, entries, kept)
 
     def _refuse(self, serial: int) -> None:
-        msg = f"{self.uri}: another writer changed the gallery after commit {serial}; run the command again"
-        raise InputError(msg)
+        raise InputError(f"{self.uri}: another writer changed the gallery after commit {serial}; run the command again")
 
     def _stage(self, content: GalleryContent, entries: str, before: StoredHead | None) -> None:
         """Add the entries that the new generation has and the one before had not, and the removed vectors."""

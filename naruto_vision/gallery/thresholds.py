@@ -36,8 +36,7 @@ class Aim:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.value <= 1.0:
-            msg = f"model.aim.value: expected a fraction in [0, 1], found {self.value}"
-            raise ValueError(msg)
+            raise ValueError(f"model.aim.value: expected a fraction in [0, 1], found {self.value}")
 
     def __str__(self) -> str:
         """Return the aim as in a rule, for example ``precision >= 0.9``."""
@@ -88,8 +87,7 @@ class Thresholds:
     def __post_init__(self) -> None:
         for value in (self.default, *self.classes.values()):
             if value is not None and not np.isfinite(value):
-                msg = f"thresholds: expected finite numbers, found {value}"
-                raise ValueError(msg)
+                raise ValueError(f"thresholds: expected finite numbers, found {value}")
 
     @property
     def chosen(self) -> bool:
@@ -213,8 +211,7 @@ def calibrate_thresholds(
         place: Where between the lowest and the highest threshold.
     """
     if not len(scores) == len(right) == len(labels):
-        msg = f"calibrate_thresholds: {len(scores)} scores, {len(right)} judgements, {len(labels)} labels"
-        raise ValueError(msg)
+        raise ValueError(f"calibrate_thresholds: {len(scores)} scores, {len(right)} judgements, {len(labels)} labels")
     values, good, names = np.asarray(scores, dtype=np.float64), np.asarray(right, dtype=np.bool_), np.asarray(labels)
     if not good.any() or good.all():
         words = f"none: {int(good.sum())} right and {int((~good).sum())} wrong {of}, {_ALL_KNOWN}"

@@ -17,11 +17,12 @@ from typing import Any, Self, TypeAlias, TypedDict
 
 import numpy as np
 
-from naruto_vision.errors import FormatError, InputError, JsonError, MissingPathError
+from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.gallery.content import unit_rows
-from naruto_vision.io.atomic import utf8
+from naruto_vision.io.atomic import unicode_text, utf8
 from naruto_vision.io.names import label_name
-from naruto_vision.io.typed_json import convert_json, refuse_repeats
+from naruto_vision.io.text import abbreviate
+from naruto_vision.io.typed_json import parse_json
 from naruto_vision.records import Vectors
 
 Metadata: TypeAlias = Mapping[str, str | int | float]
@@ -91,11 +92,7 @@ def info_text(name: str, note: Mapping[str, Any]) -> str:
 
 def read_info(where: str | Path, key: str, text: str) -> CollectionInfo:
     """Parse and check what a store keeps of the collection with this key; ``where`` is for messages."""
-    try:
-        value = json.loads(text, object_pairs_hook=refuse_repeats)
-    except (ValueError, RecursionError) as error:
-        raise JsonError(where, error, AGAIN) from None
-    info = convert_json(where, value, CollectionInfo, hint=AGAIN)
+    info = parse_json(where, utf8(text), CollectionInfo, hint=AGAIN)
     dim = info["note"].get("dim")
     if (
         info["format"] != FORMAT
@@ -134,7 +131,7 @@ class Collection(ABC):
         Raises:
             InputError: If the lengths differ, an id is empty, too long or repeated, or a value is of another type.
         """
-        names, rows = [_plain(name) for name in ids], self._unit(vectors)
+        names, rows = [unicode_text(name) for name in ids], self._unit(vectors)
         if not len(names) == len(rows) == len(metadata):
             self._refuse(f"{len(names)} ids, {len(rows)} vectors and {len(metadata)} of metadata; expected equal")
         if bad := [name for name in names if not 0 < len(name.encode()) <= ID_BYTES]:
@@ -142,7 +139,7 @@ class Collection(ABC):
         if len(set(names)) < len(names):
             self._refuse(f"{next(name for name in names if names.count(name) > 1)!r} twice among the ids of one call")
         facts: list[Metadata] = [
-            {_plain(key): self._value(value) for key, value in entry.items()} for entry in metadata
+            {unicode_text(key): self._value(value) for key, value in entry.items()} for entry in metadata
         ]
         for first in range(0, len(names), BATCH):
             part = slice(first, first + BATCH)
@@ -181,7 +178,7 @@ class Collection(ABC):
         Args:
             ids: The entries, in this order, without those that are not there; None is all, sorted by id.
         """
-        wanted = None if ids is None else list(dict.fromkeys(map(_plain, ids)))
+        wanted = None if ids is None else list(dict.fromkeys(map(unicode_text, ids)))
         try:
             found = {name: (vector, facts) for name, vector, facts in zip(*self._read(wanted), strict=True)}
             fit = all(vector.shape == (self.dim,) and np.isfinite(vector).all() for vector, _ in found.values())
@@ -195,7 +192,7 @@ class Collection(ABC):
 
     def remove(self, ids: Sequence[str]) -> None:
         """Remove entries, those that are there; the others keep their ids."""
-        names = list(dict.fromkeys(map(_plain, ids)))
+        names = list(dict.fromkeys(map(unicode_text, ids)))
         for first in range(0, len(names), BATCH):
             self._remove(names[first : first + BATCH])
 
@@ -226,14 +223,13 @@ class Collection(ABC):
 
     def _value(self, value: str | int | float) -> str | int | float:
         if isinstance(value, str):
-            return _plain(value)
+            return unicode_text(value)
         if not isinstance(value, int | float) or not math.isfinite(value):
             self._refuse(f"expected text and finite numbers in the metadata, found {value!r}")
         return value
 
     def _refuse(self, found: str) -> None:
-        msg = f"collection {self.name!r}: {found}"
-        raise InputError(msg)
+        raise InputError(f"collection {self.name!r}: {found}")
 
 
 class VectorStore(ABC):
@@ -259,9 +255,8 @@ class VectorStore(ABC):
         found = self._find(collection_key(_named(name)))
         if found is None:
             names = self.collections()
-            there = ", ".join(names[:5]) + (", …" if len(names) > 5 else "") or "none"
-            msg = f"{self.uri}: no collection {name!r}; there are: {there}"
-            raise InputError(msg)
+            there = abbreviate(names, 5) or "none"
+            raise InputError(f"{self.uri}: no collection {name!r}; there are: {there}")
         return found
 
     def create(self, name: str, note: Mapping[str, Any]) -> Collection:
@@ -353,15 +348,10 @@ class VectorStore(ABC):
     def _drop(self, key: str) -> None: ...
 
 
-def _plain(text: str) -> str:
-    return utf8(text).decode()
-
-
 def _named(name: str) -> str:
     plain = label_name(name)
     if not plain:
-        msg = "expected the name of a collection, found an empty one"
-        raise InputError(msg)
+        raise InputError("expected the name of a collection, found an empty one")
     return plain
 
 
@@ -370,11 +360,9 @@ def _parsed(uri: str) -> tuple[str, str, bool]:
     found = _URI.fullmatch(uri)
     kind, server, rest = (found["kind"], found["server"], found["rest"]) if found else ("faiss", None, uri)
     if kind not in _STORES or (server and kind == "faiss") or not rest.strip("/"):
-        msg = f"{uri}: expected {_FORMS}; a folder with a colon in its name is faiss:{uri}"
-        raise InputError(msg)
+        raise InputError(f"{uri}: expected {_FORMS}; a folder with a colon in its name is faiss:{uri}")
     if server and not re.fullmatch(r"//[^@?#]+", rest):  # messages and results would show a password
-        msg = f"{kind}{server}:...: expected {kind}{server}://host:port, without a user, password or query"
-        raise InputError(msg)
+        raise InputError(f"{kind}{server}:...: expected {kind}{server}://host:port, without a user, password or query")
     return kind, f"{server[1:]}:{rest}" if server else rest.removeprefix("//"), bool(server)
 
 

@@ -114,7 +114,7 @@ def _recall(kind: str, budgets: Budgets, rows: int) -> Finding:
         return Finding("index", "ok", text)
     recalls = " and ".join(f"{budget.recall:.3f} for {name} queries" for name, budget in budgets.items())
     then = budgets["image"].rows
-    text = f"{text}; recall@10 {recalls}, measured at {then} rows"
+    text = f"{text}; recall@10 {recalls}, measured at {then} entries"
     if abs(rows - then) <= _GROWTH * then:
         return Finding("index", "ok", text)
     return Finding("index", "warning", f"{text}; measure again with `naruto-vision gallery reindex GALLERY`")
@@ -122,7 +122,7 @@ def _recall(kind: str, budgets: Budgets, rows: int) -> Finding:
 
 def _thresholds(content: GalleryContent) -> Finding:
     if content.stale_since is not None:
-        text = f"rows changed in generation {content.stale_since}, after they were chosen; choose them again with "
+        text = f"entries changed in generation {content.stale_since}, after they were chosen; choose them again with "
         return Finding("thresholds", "warning", text + "`naruto-vision validate` on scenes with ground truth")
     others = sorted(set(content.thresholds.classes) - {row.label for row in content.rows})
     if others:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from naruto_vision.errors import FormatError
+from naruto_vision.errors import FormatError, first_line
 
 
 def array_from_npy(path: Path, data: bytes, hint: str = "") -> NDArray[Any]:
@@ -40,9 +40,7 @@ def _read_header(path: Path, stream: BinaryIO, size: int, hint: str) -> _Header:
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, in_columns, dtype = read_header(stream)
     except (ValueError, SyntaxError, TypeError, EOFError, RecursionError, MemoryError) as error:
-        raise FormatError(
-            path, "an .npy header of an array of numbers", str(error).partition("\n")[0][:100], hint
-        ) from None
+        raise FormatError(path, "an .npy header of an array of numbers", first_line(error), hint) from None
     start = stream.tell()
     if dtype.hasobject:
         raise FormatError(path, "an array of numbers", f"{dtype}", hint)

@@ -14,10 +14,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+from naruto_vision.errors import InputError
 from naruto_vision.io.locks import TEMPORARY, full_disk_named, is_locked, lock, release
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -123,14 +125,35 @@ def utf8(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
+def unicode_text(text: str) -> str:
+    """Return a text whose bytes that are not UTF-8 are escaped, for what holds valid Unicode only."""
+    return utf8(text).decode()
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a whole UTF-8 text file atomically, with line feeds unchanged."""
     write_bytes(path, utf8(text))
 
 
+def json_bytes(value: object, *, indent: int | None = 2) -> bytes:
+    """Return the bytes of a JSON file: UTF-8, final newline, no NaN."""
+    return utf8(json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
+
+
+def lines_bytes(values: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return the bytes of a JSON Lines file."""
+    return b"".join(json_bytes(value, indent=None) for value in values)
+
+
 def write_json(path: str | Path, value: object, *, indent: int | None = 2) -> None:
-    """Write a JSON file atomically: UTF-8, final newline, no NaN."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
+    """Write a JSON file atomically, as ``json_bytes``."""
+    write_bytes(path, json_bytes(value, indent=indent))
+
+
+def check_empty(out: Path) -> None:
+    """Raise InputError if an output folder has files already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: is not empty; give another --out")
 
 
 def remove_leftovers(folder: str | Path) -> int:

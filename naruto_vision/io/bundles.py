@@ -88,10 +88,10 @@ def packaged_tables(kind: Literal["tables", "grids"] = "tables") -> list[str]:
 def bundle_path(name: str | Path, kind: str = "clip") -> Path:
     """Turn a bundle's name or folder into its folder; ``kind`` ("clip", "sam", "detector") words the error."""
     folder = Path(name)
-    if (folder / "model.json").is_file():
+    if (folder / INFO).is_file():
         return folder
     packaged = _shared("checkpoints") / folder.name
-    if len(folder.parts) == 1 and (packaged / "model.json").is_file():
+    if len(folder.parts) == 1 and (packaged / INFO).is_file():
         return packaged
     what, hint = _MISSING[kind]
     near = difflib.get_close_matches(folder.name, packaged_bundles(), n=1, cutoff=0.8)
@@ -102,7 +102,7 @@ def bundle_path(name: str | Path, kind: str = "clip") -> Path:
 
 def packaged_bundles() -> list[str]:
     """Return the names of the bundles that the package carries, sorted."""
-    return sorted(file.parent.name for file in _shared("checkpoints").glob("*/model.json"))
+    return sorted(file.parent.name for file in _shared("checkpoints").glob(f"*/{INFO}"))
 
 
 def check_fits(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:

@@ -68,8 +68,7 @@ def _tensors_of(module: _ScriptObject) -> dict[str, Tensor]:
             elif isinstance(value, _ScriptObject):
                 waiting.append((f"{prefix}{name}.", value))
         if opened + len(found) + len(waiting) > MAX_TENSORS:
-            msg = f"more than {MAX_TENSORS} tensors and modules"
-            raise ValueError(msg)
+            raise ValueError(f"more than {MAX_TENSORS} tensors and modules")
     return found
 
 
@@ -82,8 +81,7 @@ def _check_pickles(stream: BinaryIO, count: int = 1) -> set[str]:
             if operation.name == "GLOBAL":
                 names.add(str(argument).replace(" ", "."))
             if calls > 3 * MAX_TENSORS or {"builtins.bytearray", "__builtin__.bytearray"} & names:
-                msg = f"a bytearray, or more than {MAX_TENSORS} tensors"
-                raise ValueError(msg)
+                raise ValueError(f"a bytearray, or more than {MAX_TENSORS} tensors")
     return names
 
 
@@ -97,14 +95,12 @@ def _load_pickle(path: Path, *, mmap: bool = False) -> object:
         stream.seek(-min(path.stat().st_size, 1 << 16), io.SEEK_END)
         end = stream.read().rpartition(b"PK\x05\x06")[2]
     if (count := int.from_bytes(end[6:8], "little")) > MAX_TENSORS:  # before the list of them is read
-        msg = f"{count} or more tensors instead of at most {MAX_TENSORS}"
-        raise ValueError(msg)
+        raise ValueError(f"{count} or more tensors instead of at most {MAX_TENSORS}")
     with zipfile.ZipFile(path) as archive:
         members = [member for member in archive.infolist() if "/code/" not in member.filename]
         stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
         if not stored or sum(member.file_size for member in members) > path.stat().st_size:
-            msg = "compressed or overlapping tensors, which torch.save does not write"
-            raise ValueError(msg)
+            raise ValueError("compressed or overlapping tensors, which torch.save does not write")
         data = next((one.filename for one in members if PurePath(one.filename).name == "data.pkl"), "")
         names = _check_pickles(io.BytesIO(archive.read(data)))
         root = data.removesuffix("data.pkl")
@@ -133,8 +129,7 @@ def _saved_names(archive: zipfile.ZipFile, root: str) -> dict[str, frozenset[str
     found = {}
     sources = [one for one in archive.infolist() if one.filename.startswith(root) and one.filename.endswith(".py")]
     if sum(source.file_size for source in sources) > _SOURCE_BYTES:
-        msg = f"more than {_SOURCE_BYTES} bytes of code"
-        raise ValueError(msg)
+        raise ValueError(f"more than {_SOURCE_BYTES} bytes of code")
     for source in sources:
         module = source.filename.removeprefix(root).removesuffix(".py").replace("/", ".")
         for name, names in _SCRIPT_CLASS.findall(archive.read(source).decode("utf-8", "replace")):

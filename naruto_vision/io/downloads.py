@@ -132,8 +132,7 @@ def find_weights(name: str) -> OfficialWeights:
     near = [row.name for row in OFFICIAL if name.lower().replace("/", "-") in row.name.lower()]
     near = near or difflib.get_close_matches(name, [row.name for row in OFFICIAL])
     hint = f"did you mean {', '.join(near[:4])}?" if near else "`naruto-vision weights list` shows the names"
-    msg = f"{name}: no such official weights; {hint}"
-    raise InputError(msg)
+    raise InputError(f"{name}: no such official weights; {hint}")
 
 
 FOLDER = Path("weights")
@@ -267,8 +266,7 @@ def _web() -> urllib.request.OpenerDirector:
 def _fetch(url: str, part: Path, progress: Progress, retries: Retries) -> None:
     """Download into ``part``, over several connections if necessary."""
     if not url.startswith(("http://", "https://")):
-        msg = f"{url}: expected an address that starts with http:// or https://"
-        raise InputError(msg)
+        raise InputError(f"{url}: expected an address that starts with http:// or https://")
     fruitless = 0
     while True:
         before = _size(part)
@@ -284,8 +282,7 @@ def _fetch(url: str, part: Path, progress: Progress, retries: Retries) -> None:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         fruitless = 0 if _size(part) > before else fruitless + 1
         if fruitless >= retries.attempts:
-            msg = f"{url}: {reason} after {_size(part)} bytes; run the command again to continue"
-            raise InputError(msg)
+            raise InputError(f"{url}: {reason} after {_size(part)} bytes; run the command again to continue")
         time.sleep(retries.pause)
 
 

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from naruto_vision.errors import BadImageError, InputError, MissingPathError
+from naruto_vision.errors import BadImageError, InputError, MissingPathError, first_line
 from naruto_vision.geometry import MAX_PIXELS, Box, shape_of_xyxy
 from naruto_vision.io.atomic import write_bytes
 from naruto_vision.io.tars import MAX_BYTES, read_member
@@ -156,8 +156,7 @@ def _own_errors(path: Path) -> Iterator[None]:
     except PermissionError:
         raise BadImageError(path, "may not be read; change its permissions") from None
     except (Image.DecompressionBombError, *_FAILURES) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise BadImageError(path, f"cannot be decoded ({reason}); it is truncated or corrupt") from None
+        raise BadImageError(path, f"cannot be decoded ({first_line(error)}); it is truncated or corrupt") from None
 
 
 def crop_path(path: str, box: Box) -> str:
@@ -350,8 +349,7 @@ class Listing:
         """Raise an InputError that says what is in the folder if there are no images."""
         if not self.images:
             found = "; ".join([f"no images in it or its sub-folders ({', '.join(FORMATS)})", *self.sentences()])
-            msg = f"{folder}: {found}"
-            raise InputError(msg)
+            raise InputError(f"{folder}: {found}")
 
 
 class _Scan:

@@ -178,8 +178,7 @@ def find_videos(sources: ImageNames) -> list[Path]:
             raise InputError(f"{name}: no videos in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})")
         found.update(dict.fromkeys(inside))
     if not found:
-        msg = "no videos are named; give videos, a folder or a pattern"
-        raise InputError(msg)
+        raise InputError("no videos are named; give videos, a folder or a pattern")
     return list(found)
 
 

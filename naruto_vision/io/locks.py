@@ -104,8 +104,7 @@ def folder_lock(
         owner = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
         advice = f"or give another {option}" if option else "then try again"
-        msg = f"{folder}: process {owner} is {doing}; wait until it has finished, {advice}"
-        raise InputError(msg)
+        raise InputError(f"{folder}: process {owner} is {doing}; wait until it has finished, {advice}")
     try:
         with full_disk_named(folder):
             os.ftruncate(descriptor, 0)

@@ -1,9 +1,11 @@
-"""Optional packages, CPU features and threads of this machine."""
+"""Packages and CPUs of this machine."""
 
 import importlib
+import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -42,6 +44,15 @@ def has_fast_bf16(cpu_info: Path = _CPU_INFO) -> bool:
     """Return whether the CPU has bfloat16 instructions; without them it is far slower than float32."""
     features = cpu_features(cpu_info)
     return features["AMX"] or features["AVX512-BF16"]
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of the installed ones of these packages, named as pip names them."""
+    found = {}
+    for name in packages:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def has_package(name: str) -> bool:

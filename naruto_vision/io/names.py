@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 
-from naruto_vision.io.atomic import utf8
+from naruto_vision.io.atomic import unicode_text, utf8
 
 _LONGEST = 200  # bytes; file systems take 255, and outputs add endings such as "_overlay.json"
 _FOLDER = 120  # bytes of a folder's name, so that paths below it stay short
@@ -19,7 +19,7 @@ def label_name(text: str) -> str:
         >>> label_name(" Zoe\u0308 ") == "Zo\u00eb"
         True
     """
-    return utf8(unicodedata.normalize("NFC", text).strip()).decode()
+    return unicode_text(unicodedata.normalize("NFC", text).strip())
 
 
 def output_name(path: str, *, always: bool = False) -> str:

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from naruto_vision.errors import FingerprintError, FormatError, InputError, MissingPathError
+from naruto_vision.errors import FingerprintError, FormatError, InputError, MissingPathError, first_line
 from naruto_vision.io.atomic import atomic_file, write_json
 from naruto_vision.io.bundles import FORMAT, INFO, file_sha256, read_bundle_info
 from naruto_vision.io.machine import require_package
@@ -86,8 +86,7 @@ def write_onnx(
     require_package("onnxscript", EXTRA)
     size = sum(each.nbytes for each in (*parts.parameters(), *parts.buffers()))
     if size > _MOST_BYTES:
-        msg = f"{path}: an ONNX file holds at most 2 GiB, these weights take {size / 2**30:.1f}"
-        raise InputError(msg)
+        raise InputError(f"{path}: an ONNX file holds at most 2 GiB, these weights take {size / 2**30:.1f}")
     names = {axis for axes in free.values() for axis in axes}
     lengths = {axis: torch.export.Dim(axis, min=1, max=_MOST_ROWS) for axis in names}
     shapes = tuple({index: lengths[axis] for index, axis in enumerate(free.get(name, ()))} for name in inputs)
@@ -104,8 +103,8 @@ def write_onnx(
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
-        raise InputError(f"{path}: this network cannot be written as ONNX ({reason[:200]})") from None
+        reason = first_line(error.__cause__ or error)
+        raise InputError(f"{path}: this network cannot be written as ONNX ({reason})") from None
     with atomic_file(path) as temporary:
         temporary.write_bytes(program.model_proto.SerializeToString())  # type: ignore[union-attr]  # None without dynamo
 
@@ -150,8 +149,7 @@ def open_onnx(path: str | Path, runtime: Runtime) -> Run:
     try:
         return (_open_openvino if runtime == "openvino" else _open_onnxruntime)(package, data, threads)
     except Exception as error:  # noqa: BLE001 - both raise classes of their extension modules
-        reason = str(error).strip().partition("\n")[0][:200]
-        raise FormatError(path, f"a graph that {runtime} can run", reason) from None
+        raise FormatError(path, f"a graph that {runtime} can run", first_line(error)) from None
 
 
 def _open_onnxruntime(onnxruntime: Any, data: bytes, threads: int) -> Run:  # noqa: ANN401 - an untyped package

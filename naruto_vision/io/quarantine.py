@@ -1,19 +1,16 @@
 """Count and name files that cannot be used, without stopping the run."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from naruto_vision.errors import BadImageError, InputError, MissingPathError
-from naruto_vision.io.atomic import write_text
+from naruto_vision.io.atomic import lines_bytes, write_bytes
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class QuarantinedFile:
+class QuarantinedFile(NamedTuple):
     """One unusable file and the reason, in one line."""
 
     path: str
@@ -66,7 +63,7 @@ class Quarantine:
         """Raise ``InputError`` if nothing could be read, or more than this fraction, in [0, 1], is unusable."""
         total = max(self.listed, self.seen)
         if self._rows and (self.quarantined == total or self.quarantined > max_bad_fraction * total):
-            path, reason = self._rows[0].path, self._rows[0].reason
+            path, reason = self._rows[0]
             first = reason if path in reason else f"{path}: {reason}"
             if total == 1:
                 raise InputError(first)
@@ -76,8 +73,7 @@ class Quarantine:
                     f"{self.quarantined} of {total} {self.what} cannot be read, "
                     f"more than the {max_bad_fraction:.0%} that may be unreadable"
                 )
-            msg = f"{problem}; first {first}"
-            raise InputError(msg)
+            raise InputError(f"{problem}; first {first}")
 
     def counts(self) -> dict[str, int]:
         """Return seen, ok and quarantined."""
@@ -85,5 +81,4 @@ class Quarantine:
 
     def write(self, path: str | Path) -> None:
         """Write one JSON line for each unusable file, in the order they were read."""
-        lines = (json.dumps({"path": r.path, "reason": r.reason}, ensure_ascii=False) for r in self._rows)
-        write_text(path, "".join(line + "\n" for line in lines))
+        write_bytes(path, lines_bytes(row._asdict() for row in self._rows))

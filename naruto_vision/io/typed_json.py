@@ -23,8 +23,7 @@ def refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         name, count = Counter(name for name, _ in pairs).most_common(1)[0]
-        msg = f"{name!r} {count} times in one object"
-        raise ValueError(msg)
+        raise ValueError(f"{name!r} {count} times in one object")
     return value
 
 

@@ -372,11 +372,9 @@ class VideoReader:
         fit: Fit = "fit",
     ) -> None:
         if size is not None and not all(0 < side <= MAX_SIDE for side in size):
-            msg = f"size of frames: expected 1 to {MAX_SIDE} pixels a side, found {size[0]}x{size[1]}"
-            raise InputError(msg)
+            raise InputError(f"size of frames: expected 1 to {MAX_SIDE} pixels a side, found {size[0]}x{size[1]}")
         if fps is not None and not 0 < fps <= 1e6:
-            msg = f"frames per second: expected a number above 0, found {fps}"
-            raise InputError(msg)
+            raise InputError(f"frames per second: expected a number above 0, found {fps}")
         self._path, self._size, self._fit = Path(path), size, fit
         self._scan = self._read_packets()
         self.info = self._scan.info
@@ -548,11 +546,9 @@ class VideoWriter:
         codec: Literal["h264", "mpeg4"] = "h264",
     ) -> None:
         if Path(path).suffix.lower() not in _WRITTEN:
-            msg = f"{path}: expected a name ending in {', '.join(sorted(_WRITTEN))}"
-            raise InputError(msg)
+            raise InputError(f"{path}: expected a name ending in {', '.join(sorted(_WRITTEN))}")
         if not _RATES[0] <= fps <= _RATES[1]:
-            msg = f"frames per second: expected {_RATES[0]:g} to {_RATES[1]:g}, found {fps}"
-            raise InputError(msg)
+            raise InputError(f"frames per second: expected {_RATES[0]:g} to {_RATES[1]:g}, found {fps}")
         self.path, self._fps, self._size, self._codec = Path(path), Fraction(fps).limit_denominator(1001), size, codec
         self._stack = ExitStack()
         self._stream: Any = None
@@ -575,8 +571,7 @@ class VideoWriter:
                 self._stack.__exit__(kind, error, trace)
                 return
             if self._stream is None:
-                msg = f"{self.path}: there are no frames to write"
-                raise InputError(msg)
+                raise InputError(f"{self.path}: there are no frames to write")
             self._container.mux(self._stream.encode(None))
 
     def write(self, image: ImageArray, time: float | None = None) -> None:
@@ -593,8 +588,7 @@ class VideoWriter:
             self._open_stream(image, time)
         size = self._size or (0, 0)
         if (found := (image.shape[1], image.shape[0])) != size:
-            msg = f"{self.path}: expected frames of {size[0]}x{size[1]}, found {found[0]}x{found[1]}"
-            raise InputError(msg)
+            raise InputError(f"{self.path}: expected frames of {size[0]}x{size[1]}, found {found[0]}x{found[1]}")
         av = require_package("av", "video")
         even = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), "edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
@@ -627,18 +621,15 @@ def cut_part(reader: VideoReader, start: float, end: float, stem: str | Path, *,
     scan = reader.scan
     for suffix in {".mp4", *_COPIED.values()}:
         if (target := Path(f"{stem}{suffix}")).exists() and target.samefile(scan.info.path):
-            msg = f"{target}: is the video that is cut; choose another name"
-            raise InputError(msg)
+            raise InputError(f"{target}: is the video that is cut; choose another name")
     if start > scan.times[-1]:
-        msg = f"{scan.info.path}: no frames from {start:g} s on; it lasts {scan.info.duration:.3f} s"
-        raise InputError(msg)
+        raise InputError(f"{scan.info.path}: no frames from {start:g} s on; it lasts {scan.info.duration:.3f} s")
     if not exact and (copied := copy_part(scan, start, end, stem)):
         return copied
     path = Path(f"{stem}.mp4")
     reader.pick(np.flatnonzero((scan.times >= start) & (scan.times < end)))
     if not sum(1 for _ in frames_and_parts(reader, [(start, end, path)])):
-        msg = f"{scan.info.path}: no frames from {start:g} to {end:g} s that can be decoded"
-        raise InputError(msg)
+        raise InputError(f"{scan.info.path}: no frames from {start:g} to {end:g} s that can be decoded")
     return path
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from naruto_vision.errors import FormatError, YamlError
+from naruto_vision.errors import FormatError, YamlError, first_line
 from naruto_vision.io.typed_json import require_regular
 
 MAX_BYTES = 500_000
@@ -73,4 +73,4 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - plain values, which its call
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise YamlError(path, f"{where}{error.problem or error.context}") from None
     except UNUSABLE as error:
-        raise YamlError(path, (str(error) or type(error).__name__).splitlines()[0]) from None
+        raise YamlError(path, first_line(error)) from None

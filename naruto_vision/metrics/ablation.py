@@ -82,8 +82,7 @@ def ablation_document(title: str, cells: Sequence[Cell], baseline: Cell | None =
     ordered = sorted(cells, key=lambda cell: -cell.value())
     base = baseline or ordered[0]
     if len({tuple(run.scenes) for cell in cells for run in cell.runs}) != 1:
-        msg = "ablation: expected cells of the same scenes, found others"
-        raise ValueError(msg)
+        raise ValueError("ablation: expected cells of the same scenes, found others")
     varied = [name for name in base.levels if len({cell.levels[name] for cell in cells}) > 1]
     names = [BETWEEN.join(cell.levels[name] for name in varied) or "all" for cell in ordered]
     others = [cell for cell in ordered if cell is not base]

@@ -86,8 +86,7 @@ def iou_calibration(predicted: Tensor, actual: Tensor, bins: int = 10) -> IouCal
         raise ValueError(msg + f", and at least one bin, found {bins}")
     guess, truth = predicted.detach().cpu().double(), actual.detach().cpu().double()
     if not (guess.isfinite().all() and truth.isfinite().all()):
-        msg = "iou_calibration: expected finite values, found others"
-        raise ValueError(msg)
+        raise ValueError("iou_calibration: expected finite values, found others")
     count = guess.numel()
     if count == 0:
         return IouCalibration(0, None, None, None, ())

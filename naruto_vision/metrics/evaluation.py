@@ -293,8 +293,7 @@ def evaluate_scenes(
         0.5
     """
     if not 0.0 <= iou_match <= 1.0:
-        msg = f"evaluate_scenes: expected iou_match in [0, 1], found {iou_match}"
-        raise ValueError(msg)
+        raise ValueError(f"evaluate_scenes: expected iou_match in [0, 1], found {iou_match}")
     outcomes = []
     for scene, objects in truth.items():
         found = predictions.get(scene, ())
@@ -347,8 +346,7 @@ def bootstrap_difference(
 ) -> Interval | None:
     """Compute the interval of the second's object accuracy minus the first's; None without objects."""
     if [scene.scene for scene in first.scenes] != [scene.scene for scene in second.scenes]:
-        msg = "bootstrap_difference: expected two runs over the same scenes, found others"
-        raise ValueError(msg)
+        raise ValueError("bootstrap_difference: expected two runs over the same scenes, found others")
     rows = [
         (late.counts.right - early.counts.right, early.counts.objects)
         for early, late in zip(first.scenes, second.scenes, strict=True)

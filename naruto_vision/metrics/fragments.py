@@ -56,8 +56,7 @@ def poisson_interval(count: int) -> tuple[float, float]:
     (F. Garwood, Biometrika 1936)
     """
     if count < 0:
-        msg = f"poisson_interval: expected a count of 0 or more, found {count}"
-        raise ValueError(msg)
+        raise ValueError(f"poisson_interval: expected a count of 0 or more, found {count}")
     low = float(chi2.ppf(0.025, 2 * count)) / 2 if count else 0.0
     return low, float(chi2.ppf(0.975, 2 * count + 2)) / 2
 

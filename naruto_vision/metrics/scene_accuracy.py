@@ -44,8 +44,7 @@ class SceneAccuracy(Metric):
     def __init__(self, iou_match: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0.0 <= iou_match <= 1.0:
-            msg = f"SceneAccuracy: expected iou_match in [0, 1], found {iou_match}"
-            raise ValueError(msg)
+            raise ValueError(f"SceneAccuracy: expected iou_match in [0, 1], found {iou_match}")
         self.iou_match = iou_match
         self.add_state("records", default=[], dist_reduce_fx="cat")
         self._keep_byte_type()

@@ -15,8 +15,7 @@ _SAME = 1e-12  # ratios that differ by less are equal up to rounding
 def wilson_interval(count: int, total: int) -> tuple[float, float]:
     """Compute the 95 % Wilson score interval of a proportion, in [0, 1] (E. B. Wilson, JASA 1927)."""
     if not 0 <= count <= total or total < 1:
-        msg = f"wilson_interval: expected 0 <= count <= total and total >= 1, found {count}/{total}"
-        raise ValueError(msg)
+        raise ValueError(f"wilson_interval: expected 0 <= count <= total and total >= 1, found {count}/{total}")
     from scipy.stats import binomtest  # a second to import; `predict` computes no interval
 
     interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
@@ -38,8 +37,7 @@ class Rate:
 
     def __post_init__(self) -> None:
         if not 0 <= self.count <= self.total:
-            msg = f"rate: expected 0 <= count <= total, found {self.count}/{self.total}"
-            raise ValueError(msg)
+            raise ValueError(f"rate: expected 0 <= count <= total, found {self.count}/{self.total}")
 
     @property
     def value(self) -> float | None:
@@ -67,8 +65,7 @@ class Interval:
 
     def __post_init__(self) -> None:
         if not self.low <= self.high:
-            msg = f"interval: expected low <= high, found {self.low} and {self.high}"
-            raise ValueError(msg)
+            raise ValueError(f"interval: expected low <= high, found {self.low} and {self.high}")
 
 
 def bootstrap_ratios(
@@ -82,8 +79,7 @@ def bootstrap_ratios(
     [0, 1]: one that is 0 or 1 in all scenes, on which a bootstrap says nothing, has the Wilson interval.
     """
     if replicates < 1:
-        msg = f"bootstrap: expected at least 1 replicate, found {replicates}"
-        raise ValueError(msg)
+        raise ValueError(f"bootstrap: expected at least 1 replicate, found {replicates}")
     scenes, _, figures = table.shape
     if scenes == 0:
         return [None] * figures
@@ -141,8 +137,7 @@ class Pairing:
 
     def __post_init__(self) -> None:
         if min(self.only_first, self.only_second) < 0:
-            msg = f"pairing: expected counts of 0 or more, found {self.only_first} and {self.only_second}"
-            raise ValueError(msg)
+            raise ValueError(f"pairing: expected counts of 0 or more, found {self.only_first} and {self.only_second}")
 
     @property
     def p_value(self) -> float:
@@ -219,8 +214,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def pair_objects(first: Sequence[Sequence[bool]], second: Sequence[Sequence[bool]]) -> Pairing:
     """Count the objects on which two runs differ."""
     if [len(scene) for scene in first] != [len(scene) for scene in second]:
-        msg = "pair_objects: expected two runs over the same objects, found others"
-        raise ValueError(msg)
+        raise ValueError("pair_objects: expected two runs over the same objects, found others")
     pairs = [pair for early, late in zip(first, second, strict=True) for pair in zip(early, late, strict=True)]
     return Pairing(pairs.count((True, False)), pairs.count((False, True)))
 
@@ -228,8 +222,7 @@ def pair_objects(first: Sequence[Sequence[bool]], second: Sequence[Sequence[bool
 def pairing_range(first: Rate, second: Rate) -> tuple[Pairing, Pairing]:
     """Return the pairings that differ least and most of all that two totals over the same objects allow."""
     if first.total != second.total:
-        msg = f"pairing_range: expected rates over the same objects, found {first.total} and {second.total}"
-        raise ValueError(msg)
+        raise ValueError(f"pairing_range: expected rates over the same objects, found {first.total} and {second.total}")
     shared_most = min(first.count, second.count)
     shared_least = max(0, first.count + second.count - first.total)
     near, far = (Pairing(first.count - shared, second.count - shared) for shared in (shared_most, shared_least))

@@ -123,8 +123,7 @@ def _follow(document: Any, pointer: str, place: str) -> Any:  # noqa: ANN401 - J
             document = document[key]
         except (LookupError, TypeError):
             known = ", ".join(map(repr, document)) if isinstance(document, dict) else f"{type(document).__name__}"
-            msg = f"{place[:200]}: no {part[:100]!r} there; found {known[:200]}"
-            raise InputError(msg) from None
+            raise InputError(f"{place[:200]}: no {part[:100]!r} there; found {known[:200]}") from None
     return document
 
 

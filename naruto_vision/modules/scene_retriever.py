@@ -19,16 +19,16 @@ from naruto_vision.data.scenes import SceneDataModule, SceneItem, check_names, s
 from naruto_vision.encoders.base import Encoder, embed_images, encode_images
 from naruto_vision.encoders.exported import ExportedEncoder
 from naruto_vision.encoders.tiny import TINY_CLIP
-from naruto_vision.errors import InputError
+from naruto_vision.errors import InputError, first_line
 from naruto_vision.gallery.content import GalleryRow
 from naruto_vision.gallery.edits import change_thresholds
 from naruto_vision.gallery.enrolment import UNCHANGED, Enrolment, EnrolmentConfig, note_left_out
 from naruto_vision.gallery.gallery import Gallery, check_enrolment, edit_gallery, enrol_gallery
 from naruto_vision.gallery.index import IndexChoice
 from naruto_vision.gallery.info import list_gallery
-from naruto_vision.gallery.store import DRIFT, lines_bytes, store_uri
+from naruto_vision.gallery.store import DRIFT, store_uri
 from naruto_vision.gallery.thresholds import DEFAULT_AIM, Aim, Thresholds, why_none
-from naruto_vision.io.atomic import write_bytes
+from naruto_vision.io.atomic import lines_bytes, write_bytes
 from naruto_vision.io.images import IMAGE_FAULTS, crop_path, split_crop
 from naruto_vision.metrics.evaluation import SceneVerdict, judge_scene
 from naruto_vision.metrics.scene import SceneReport
@@ -508,7 +508,7 @@ def _predictions(
             raise
         except IMAGE_FAULTS as error:
             if group == 1:
-                reason = str(error).partition("\n")[0]
+                reason = first_line(error)
                 yield f"{scenes[done][1]}: fails in the search ({type(error).__name__}: {reason})"
                 done += 1
             group = 1
@@ -542,7 +542,7 @@ def describe_gallery(folder: str) -> str:
         unknown += "--data.valid DIR with ground truth chooses one"
     left_out = f"; left out are {found.reasons()} (`naruto-vision gallery list {folder} --rows`)"
     left_out *= bool(found.left_out)
-    return f"gallery {folder}: {found.total} rows, {len(found.labels)} labels; {unknown}{left_out}"
+    return f"gallery {folder}: {found.total} entries, {len(found.labels)} labels; {unknown}{left_out}"
 
 
 def _relative_to_here(folder: Path) -> str:

@@ -24,9 +24,9 @@ from naruto_vision.encoders.backbone import TimmEncoder
 from naruto_vision.encoders.base import Encoder
 from naruto_vision.encoders.dense import dense_map, mask_coverage, mask_shares
 from naruto_vision.errors import BadImageError, InputError
-from naruto_vision.gallery.info import find_image, list_gallery
+from naruto_vision.gallery.info import entry_image, list_gallery
 from naruto_vision.geometry import xyxy_from_mask
-from naruto_vision.io.images import ImageSource, image_or_none, read_image
+from naruto_vision.io.images import ImageSource, read_image
 from naruto_vision.io.text import score_text
 from naruto_vision.prompting.mode import Segmented, SegmentMode
 from naruto_vision.prompting.saliency import (
@@ -134,10 +134,9 @@ class PrototypePrompter(Prompter):
     ) -> None:
         if not (0 <= similarity <= 1 and 0 <= detection <= 1 and min_area >= 0 and num_objects >= 1):
             found = f"similarity {similarity}, detection {detection}, min_area {min_area}, num_objects {num_objects}"
-            msg = (
+            raise InputError(
                 f"prompter: expected similarity and detection in [0, 1], min_area >= 0, num_objects >= 1; found {found}"
             )
-            raise InputError(msg)
         self.encoder = encoder.eval()
         self.labels = tuple(prototypes)
         self.prototypes, self.background = dict(prototypes), background
@@ -298,29 +297,19 @@ def gallery_exemplars(gallery: str | Path, labels: Sequence[str] = ()) -> list[E
     """
     listing = list_gallery(gallery, rows=True)
     if absent := sorted(set(labels) - listing.labels.keys()):
-        msg = f"{gallery}: has no label {absent[0]!r}; it has {', '.join(listing.labels)}"
-        raise InputError(msg)
+        raise InputError(f"{gallery}: has no label {absent[0]!r}; it has {', '.join(listing.labels)}")
     roots = [Path(root) for root in (listing.note.get("root"), gallery, ".") if root]
     found: list[Exemplar] = []
     for label in labels or listing.labels:
         paths = list(dict.fromkeys(str(row["path"]) for row in listing.entries if row["label"] == label))
-        chosen = (
-            [paths[index * len(paths) // _PER_CLASS] for index in range(_PER_CLASS)]
-            if len(paths) > _PER_CLASS
-            else paths
-        )
-        images = [image for image in (_read(roots, path) for path in chosen) if image is not None]
+        count = min(len(paths), _PER_CLASS)
+        chosen = [paths[index * len(paths) // count] for index in range(count)]
+        images = [image for path in chosen if (image := entry_image(roots, path)) is not None]
         if not images:
             where = f"first {chosen[0]}; run the command in the folder where the gallery was built"
-            msg = f"{gallery}: none of the {len(chosen)} images of {label!r} can be read ({where})"
-            raise InputError(msg)
+            raise InputError(f"{gallery}: none of the {len(chosen)} images of {label!r} can be read ({where})")
         found += [Exemplar(image, label) for image in images]
     return found
-
-
-def _read(roots: Sequence[Path], path: str) -> ImageArray | None:
-    file = next(filter(None, (find_image(root, path) for root in roots)), None)
-    return None if file is None else image_or_none(file)
 
 
 def _patches(encoder: Encoder, exemplar: Exemplar) -> tuple[Tensor, Tensor]:

@@ -31,8 +31,7 @@ class Segmented:
 
     def __post_init__(self) -> None:
         if self.region_facts and len(self.region_facts) != len(self.regions):
-            msg = f"segmented: {len(self.regions)} regions but {len(self.region_facts)} region_facts"
-            raise ValueError(msg)
+            raise ValueError(f"segmented: {len(self.regions)} regions but {len(self.region_facts)} region_facts")
 
 
 class SegmentMode(Protocol):

@@ -59,8 +59,7 @@ class MonitorLimits:
             except ValueError:
                 value = float("nan")
             if name not in names or not value >= 0:
-                msg = f"--alert {text}: expected NAME=NUMBER, where NAME is one of {', '.join(names)}"
-                raise InputError(msg)
+                raise InputError(f"--alert {text}: expected NAME=NUMBER, where NAME is one of {', '.join(names)}")
             values[name] = value
         return replace(cls(), **values)
 

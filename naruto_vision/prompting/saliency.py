@@ -103,18 +103,16 @@ class SaliencyPrompter(Prompter):
         if num_objects < 1 or not 0 <= threshold <= 1 or min_area < 0 or not _STRIDE <= image_size <= 2048:
             found = f"num_objects {num_objects}, threshold {threshold}, min_area {min_area}, image_size {image_size}"
             expected = f"num_objects >= 1, threshold in [0, 1], min_area >= 0, image_size from {_STRIDE} to 2048"
-            msg = f"saliency: expected {expected}; found {found}"
-            raise InputError(msg)
+            raise InputError(f"saliency: expected {expected}; found {found}")
         official = model if model in HUB_NAMES else None  # its file must be here: nothing is downloaded by the way
         self.encoder = TimmEncoder(*local_dino(model, weights or official)).eval()
         tower: Any = self.encoder.tower
         transformer = isinstance(tower, VisionTransformer | Eva)
         attends = transformer and tower.cls_token is not None
         if map == "attention" and not attends:
-            msg = (
+            raise InputError(
                 f"{model}: map 'attention' expected a model with a class token such as dinov2_vits14; choose map 'norm'"
             )
-            raise InputError(msg)
         self.model, self.image_size = model, image_size
         self.map: SaliencyMap = ("attention" if attends else "norm") if map == "auto" else map
         self.num_objects, self.threshold, self.min_area, self.split = num_objects, threshold, min_area, split

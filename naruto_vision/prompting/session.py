@@ -253,16 +253,13 @@ class PromptSession:
         height, width = self.size
         shown = f"box {left:g},{top:g},{right:g},{bottom:g}"
         if not (left >= 0 and top >= 0 and right <= width and bottom <= height):
-            msg = f"{shown}: is outside the image of {width}x{height} pixels"
-            raise InputError(msg)
+            raise InputError(f"{shown}: is outside the image of {width}x{height} pixels")
         sides = (right - left, bottom - top)
         if min(sides) == 0:
-            msg = f"{shown}: has no area; give two opposite corners"
-            raise InputError(msg)
+            raise InputError(f"{shown}: has no area; give two opposite corners")
         if min(sides) < self.min_side or (self.max_side is not None and max(sides) > self.max_side):
             limits = f"at least {self.min_side:g}" + ("" if self.max_side is None else f", at most {self.max_side:g}")
-            msg = f"{shown}: expected sides of {limits} pixels, found {sides[0]:g} and {sides[1]:g}"
-            raise InputError(msg)
+            raise InputError(f"{shown}: expected sides of {limits} pixels, found {sides[0]:g} and {sides[1]:g}")
         self._change(replace(self.state, box=(left, top, right, bottom), choice=None))
 
     def remove_box(self) -> None:
@@ -279,8 +276,7 @@ class PromptSession:
     def _inside(self, x: float, y: float, positive: bool) -> PromptPoint:
         height, width = self.size
         if not (0 <= x < width and 0 <= y < height):
-            msg = f"point {x:g},{y:g}: is outside the image of {width}x{height} pixels"
-            raise InputError(msg)
+            raise InputError(f"point {x:g},{y:g}: is outside the image of {width}x{height} pixels")
         return float(x), float(y), bool(positive)
 
     def warnings(self) -> tuple[str, ...]:
@@ -301,8 +297,7 @@ class PromptSession:
         """
         state, asked = self.state, self._asked
         if state.empty:
-            msg = "prompts: expected a point or a box, found none"
-            raise InputError(msg)
+            raise InputError("prompts: expected a point or a box, found none")
         if self._answer is None or asked is None or not _same_question(asked, state):
             changed = asked is not None and (asked.points, asked.box) != (state.points, state.box)
             self.use = replace(
@@ -312,8 +307,7 @@ class PromptSession:
         if state.choice is None:
             return self._answer
         if not 0 <= state.choice < len(self._answer.masks):
-            msg = f"mask {state.choice}: expected an index from 0 to {len(self._answer.masks) - 1}"
-            raise InputError(msg)
+            raise InputError(f"mask {state.choice}: expected an index from 0 to {len(self._answer.masks) - 1}")
         return replace(self._answer, chosen=state.choice)
 
     @torch.no_grad()

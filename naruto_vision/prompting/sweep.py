@@ -331,8 +331,7 @@ class SweepSegmenter(Segmenter):
             InputError: If ``orders`` is below 1.
         """
         if orders < 1:
-            msg = f"order stability: expected at least one random order, found {orders}"
-            raise InputError(msg)
+            raise InputError(f"order stability: expected at least one random order, found {orders}")
         found = self.points.find(image)
         candidates, _ = self._all_points(image, found, ())
         decoder = _Decoder(self, embedding or self.model.embed(image), found.size, candidates)

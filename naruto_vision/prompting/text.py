@@ -223,6 +223,5 @@ class DetectorMode(SegmentMode):
 def _distinct(texts: Sequence[str]) -> tuple[str, ...]:
     named = tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
     if not named:
-        msg = f"text prompts: expected at least one text, found {list(texts)}"
-        raise InputError(msg)
+        raise InputError(f"text prompts: expected at least one text, found {list(texts)}")
     return named

@@ -45,11 +45,9 @@ class UserPrompts:
 
     def __post_init__(self) -> None:
         if not self.points and not self.boxes:
-            msg = "prompts: expected a box or a point, found none; give --box x1,y1,x2,y2 or --point x,y,1"
-            raise InputError(msg)
+            raise InputError("prompts: expected a box or a point, found none; give --box x1,y1,x2,y2 or --point x,y,1")
         if self.points and len(self.boxes) > 1:
-            msg = f"prompts: points belong to one box, found {len(self.boxes)}; give one box, or no points"
-            raise InputError(msg)
+            raise InputError(f"prompts: points belong to one box, found {len(self.boxes)}; give one box, or no points")
 
     def as_json(self) -> dict[str, Any]:
         """Return them as ``read_prompts`` reads them."""

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from naruto_vision.errors import BadImageError
+from naruto_vision.errors import BadImageError, first_line
 from naruto_vision.io.atomic import remove_leftovers, write_json, write_text
 from naruto_vision.io.images import IMAGE_FAULTS, read_image, write_image
 from naruto_vision.io.quarantine import Quarantine
@@ -148,7 +148,7 @@ def segment_file(
     except torch.AcceleratorError:  # the device is unusable from now on
         raise
     except IMAGE_FAULTS as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         quarantine.refuse(name, f"{name}: fails in the segmentation ({type(error).__name__}: {reason})")
     else:
         end = time.perf_counter()

@@ -212,8 +212,7 @@ class SceneAnalyzer:
             InputError: If the image cannot be used, or not exactly one of image and text is given.
         """
         if (image is None) == (not text):
-            msg = "search: expected an image or a text"
-            raise InputError(msg)
+            raise InputError("search: expected an image or a text")
         if image is None:
             with torch.inference_mode():
                 vectors = self.encoder.encode_texts([text]).float().cpu()
@@ -256,8 +255,7 @@ class SceneAnalyzer:
         if isinstance(found, SceneResult):
             image, found = found.image, found.prediction
         if image is None:
-            msg = "explain: expected the image of the prediction"
-            raise InputError(msg)
+            raise InputError("explain: expected the image of the prediction")
         region, who, crop = found.regions[index], found.identities[index], self.crops[:1]
         width, height = found.width, found.height
         frame: Box = (0, 0, width - 1, height - 1)
@@ -327,8 +325,7 @@ class SceneAnalyzer:
         """
         size = group_size(next(self.encoder.parameters()).device) if group is None else group
         if size < 1:
-            msg = f"analyze_many: expected groups of 1 scene or more, found {size}"
-            raise ValueError(msg)
+            raise ValueError(f"analyze_many: expected groups of 1 scene or more, found {size}")
         if size == 1:
             yield from (self(image, scene) for image, scene in scenes)
             return
@@ -470,8 +467,7 @@ class SegmenterAhead:
 
     def __init__(self, segmenter: Segmenter, at_once: int = 1) -> None:
         if at_once < 1:
-            msg = f"at_once {at_once}: expected at least 1"
-            raise InputError(msg)
+            raise InputError(f"at_once {at_once}: expected at least 1")
         self._segmenter = segmenter
         self._at_once = at_once
 

@@ -45,8 +45,7 @@ def decide(
       ``recognition.heads.Head``.
     """
     if not neighbours:
-        msg = "decide: expected at least one neighbour, found none"
-        raise ValueError(msg)
+        raise ValueError("decide: expected at least one neighbour, found none")
     scores: Mapping[str, float]
     match decision:
         case "vote":
@@ -58,8 +57,7 @@ def decide(
             label = neighbours[0].label
         case "mean" | "prototype" | "centroid" | "lda" | "logreg":
             if not class_scores:
-                msg = f"decide: expected the scores of all classes for {decision!r}, found none"
-                raise ValueError(msg)
+                raise ValueError(f"decide: expected the scores of all classes for {decision!r}, found none")
             scores = class_scores
             label = max(sorted(scores), key=lambda name: scores[name])
     score = scores[label]
@@ -111,11 +109,10 @@ def check_decision(thresholds: Thresholds, decision: str, embedding: Embedding =
         ("embedding", embedding, thresholds.embedding or "crops"),
     ):
         if found != chosen:
-            msg = (
+            raise InputError(
                 f"model.{option} {found}: the gallery's thresholds were chosen for {chosen}; choose them "
                 f"again: naruto-vision validate --config scenes.yaml --model.{option} {found} --data.valid DIR"
             )
-            raise InputError(msg)
 
 
 @dataclass(frozen=True)

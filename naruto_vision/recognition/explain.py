@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from naruto_vision.encoders.base import Encoder, embed_images
 from naruto_vision.gallery.gallery import Gallery
-from naruto_vision.gallery.info import find_image
-from naruto_vision.io.images import image_or_none, shrink
+from naruto_vision.gallery.info import entry_image
+from naruto_vision.io.images import shrink
 from naruto_vision.recognition.decision import ROW_RULES, Decision, Rule, count_votes, recorded_rule
 from naruto_vision.recognition.heads import score_classes
 from naruto_vision.recognition.lookup import SearchResult
@@ -190,8 +190,7 @@ def row_image(gallery_folder: str | Path | None, note: Mapping[str, Any], path: 
     A gallery may come from others, so only images in its folder, and in the folder that it was made of, are read.
     """
     roots = [Path(root) for root in (note.get("root"), gallery_folder) if root]
-    found = next(filter(None, (find_image(root, path, inside=True) for root in roots)), None)
-    return None if found is None else image_or_none(found)
+    return entry_image(roots, path, inside=True)
 
 
 def why_named(who: Identity, threshold: float | None) -> str:

@@ -129,8 +129,7 @@ class ImageThreshold:
 
     def __post_init__(self) -> None:
         if self.score is not None and not -1.0 <= self.score <= 1.0:
-            msg = f"image threshold: expected a cosine in [-1, 1], found {self.score}"
-            raise ValueError(msg)
+            raise ValueError(f"image threshold: expected a cosine in [-1, 1], found {self.score}")
 
     def sentence(self) -> str:
         """Describe in one line where the threshold comes from."""

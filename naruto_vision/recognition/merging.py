@@ -51,8 +51,7 @@ class MergeConfig:
 
     def __post_init__(self) -> None:
         if min(self.gap, self.rounds, self.max_candidates) < 0 or not 0 < self.nested <= 1:
-            msg = f"merge: expected gap, rounds, max_candidates >= 0 and nested in (0, 1], found {self}"
-            raise ValueError(msg)
+            raise ValueError(f"merge: expected gap, rounds, max_candidates >= 0 and nested in (0, 1], found {self}")
 
 
 class _Named(NamedTuple):

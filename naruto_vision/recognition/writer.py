@@ -6,7 +6,6 @@ For every scene the images and JSON files are written first, each atomically; th
 
 import base64
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
@@ -32,6 +31,7 @@ from naruto_vision.gallery.store import DRIFT
 from naruto_vision.io.atomic import atomic_file, remove_leftovers, utf8, write_json
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.io.images import write_image
+from naruto_vision.io.machine import installed_versions
 from naruto_vision.io.names import longer_stems, output_name
 from naruto_vision.io.tars import member_or_none
 from naruto_vision.io.typed_json import read_json, read_json_lines
@@ -447,8 +447,7 @@ class SceneLog:
     def append(self, line: str) -> None:
         """Append one line, with its line feed, and flush it to the disk; InputError if the file is no longer there."""
         if not (self.path.exists() and os.path.samestat(os.fstat(self._handle.fileno()), self.path.stat())):
-            msg = f"{self.path}: was removed or replaced during the run; start it again"
-            raise InputError(msg)
+            raise InputError(f"{self.path}: was removed or replaced during the run; start it again")
         self._handle.write(utf8(line))
         self._handle.flush()
         os.fsync(self._handle.fileno())
@@ -544,10 +543,4 @@ def latency_percentiles(times: Iterable[Mapping[str, Any]]) -> dict[str, dict[st
 
 def software_versions() -> dict[str, str]:
     """Return the versions that can change results: of Python and of the numerical packages."""
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    return {"python": platform.python_version(), **installed_versions(_PACKAGES)}

@@ -64,8 +64,7 @@ class CropConfig:
             msg = f"crop: expected expand, pad and pad_min >= 0, found {self.expand}, {self.pad}, {self.pad_min}"
             raise ValueError(msg)
         if self.background is not None and not 0 <= self.background <= 255:
-            msg = f"crop: expected a background from 0 to 255, found {self.background}"
-            raise ValueError(msg)
+            raise ValueError(f"crop: expected a background from 0 to 255, found {self.background}")
 
 
 def crop_region(image: ImageArray, region: Region, settings: CropConfig | None = None) -> ImageArray:
@@ -136,11 +135,10 @@ class DenseEmbedder:
         self._parts = [(each, math.sqrt(weight)) for each, weight in zip(members, weights, strict=True)]
         self._dense = {each for each in members if averages(each)}
         if not self._dense:
-            msg = (
+            raise InputError(
                 f"model.embedding dense: expected an encoder that pools its features by their mean (TimmEncoder, or "
                 f"ClipEnsemble with one), found {encoder.short_name}; use crops"
             )
-            raise InputError(msg)
 
     def __call__(
         self,

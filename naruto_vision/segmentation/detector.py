@@ -104,8 +104,7 @@ class BoxDetector(nn.Module):
                 raise FormatError(folder / INFO, f"a detector over {self.backbone}", repr(facts))
             image_size, self.threshold = facts[1], facts[2]
         if image_size < 64:
-            msg = f"detector: expected image_size >= 64, found {image_size}"
-            raise InputError(msg)
+            raise InputError(f"detector: expected image_size >= 64, found {image_size}")
         self.image_size = image_size
         self.fcos = FCOS(
             _Pyramid(self.backbone),
@@ -296,8 +295,7 @@ class BoxModel(PromptableModel):
     ) -> Iterator[MaskPredictions]:
         """Yield the boxes whose score is above a threshold, in place of logits (M, 4)."""
         if prompts.boxes is None:
-            msg = "BoxModel: expected box prompts (DetectorPrompter), found points; use SamModel for these"
-            raise InputError(msg)
+            raise InputError("BoxModel: expected box prompts (DetectorPrompter), found points; use SamModel for these")
         scores = np.ones(len(prompts.boxes), np.float32) if prompts.scores is None else prompts.scores
         kept = torch.from_numpy(np.flatnonzero(scores > above))
         yield MaskPredictions(kept, torch.from_numpy(prompts.boxes)[kept], torch.from_numpy(scores)[kept])

@@ -27,8 +27,7 @@ class GridPrompter(Prompter):
 
     def __init__(self, points_per_side: int = 16) -> None:
         if points_per_side < 1:
-            msg = f"grid prompter: expected points_per_side >= 1, found {points_per_side}"
-            raise ValueError(msg)
+            raise ValueError(f"grid prompter: expected points_per_side >= 1, found {points_per_side}")
         self.points_per_side = points_per_side
 
     def __call__(self, image: ImageArray) -> Prompts:

@@ -69,8 +69,7 @@ class Prompts:
         rows = (self.points, self.labels, self.boxes, self.masks, self.scores)
         lengths = {len(each) for each in rows if each is not None}
         if len(lengths) != 1 or self.points.shape[:2] != self.labels.shape:
-            msg = f"prompts: points {self.points.shape} and labels {self.labels.shape} do not match"
-            raise ValueError(msg)
+            raise ValueError(f"prompts: points {self.points.shape} and labels {self.labels.shape} do not match")
 
     def origin(self, index: int, left: int = 0, top: int = 0) -> Prompt:
         """Return one row as a ``Prompt``, shifted by the top left corner of its window."""

@@ -50,8 +50,7 @@ def check_precision(precision: Precision, device: torch.device) -> None:
         "bfloat16": "this CPU has neither AMX nor AVX512-BF16 and is far slower than in float32; use float32",
         "float16": "a CPU is no faster with it than with float32; use a GPU, or bfloat16 or float32",
     }
-    msg = f"precision {precision}: {why[precision]}"
-    raise InputError(msg)
+    raise InputError(f"precision {precision}: {why[precision]}")
 
 
 _fast_bf16 = cache(has_fast_bf16)
@@ -96,8 +95,7 @@ class ForwardPasses:
         with torch.autocast(squares.device.type, enabled=False):
             features: Tensor = run(self.sam.image_encoder, squares, self._rounded())
         if self.precision == "float16" and not features.isfinite().all():
-            msg = "precision float16: the activations of these weights overflow; use bfloat16"
-            raise InputError(msg)
+            raise InputError("precision float16: the activations of these weights overflow; use bfloat16")
         return features
 
     def images_at_once(self, count: int, device: torch.device) -> int:

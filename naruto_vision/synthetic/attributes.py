@@ -62,8 +62,7 @@ class Attributes:
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:
-                msg = f"{name}: expected one of {', '.join(allowed)}, found {value!r}"
-                raise ValueError(msg)
+                raise ValueError(f"{name}: expected one of {', '.join(allowed)}, found {value!r}")
         if (self.bottom == "none") != (self.top in WHOLE):
             msg = f"bottom: expected none with a dress or robe and something else otherwise, found {self.bottom!r}"
             raise ValueError(msg)
@@ -126,11 +125,9 @@ class Cast:
 
     def __post_init__(self) -> None:
         if not self.members:
-            msg = "cast: expected at least one member, found none"
-            raise ValueError(msg)
+            raise ValueError("cast: expected at least one member, found none")
         if len(set(self.members.values())) < len(self.members):
-            msg = "cast: expected distinct members, found two with equal attributes"
-            raise ValueError(msg)
+            raise ValueError("cast: expected distinct members, found two with equal attributes")
 
     def __len__(self) -> int:
         return len(self.members)

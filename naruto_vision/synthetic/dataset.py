@@ -124,12 +124,10 @@ class SyntheticConfig:
     def __post_init__(self) -> None:
         least = min(self.train, self.valid, self.test, self.scenes, self.valid_scenes)
         if least < 0:
-            msg = f"counts of images and scenes: expected none below 0, found {least}"
-            raise ValueError(msg)
+            raise ValueError(f"counts of images and scenes: expected none below 0, found {least}")
         for side in (self.size, self.image_size):
             if not 32 <= side <= 2048:
-                msg = f"side of an image: expected 32 to 2048 pixels, found {side}"
-                raise ValueError(msg)
+                raise ValueError(f"side of an image: expected 32 to 2048 pixels, found {side}")
 
     def steps(self, members: int) -> int:
         """Number of images and scenes."""
@@ -178,13 +176,11 @@ def _write_scenes(
 def check_folder(out: Path, *, force: bool) -> None:
     """Refuse an output folder with other content."""
     if out.exists() and not out.is_dir():
-        msg = f"{out}: expected a folder to draw into, found a file; choose another folder"
-        raise InputError(msg)
+        raise InputError(f"{out}: expected a folder to draw into, found a file; choose another folder")
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not force:
-        msg = f"{out}: the folder is not empty; choose another, or replace it with --force"
-        raise InputError(msg)
+        raise InputError(f"{out}: the folder is not empty; choose another, or replace it with --force")
     if not (out / WORLD).is_file():  # never replace a folder of other data
         msg = f"{out}: the folder is not empty and has no {WORLD}, so it is not a synthetic data set; choose another"
         raise InputError(msg)

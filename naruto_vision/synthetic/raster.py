@@ -156,8 +156,7 @@ def render(sketch: Sketch, style: Style, scale: float, origin: tuple[float, floa
     ``scale`` is in pixels per head unit, ``origin`` is where the sketch's (0, 0) lies, in pixels.
     """
     if len(sketch.colours) > MAX_INKS:
-        msg = f"sketch: expected at most {MAX_INKS} inks, found {len(sketch.colours)}"
-        raise ValueError(msg)
+        raise ValueError(f"sketch: expected at most {MAX_INKS} inks, found {len(sketch.colours)}")
     points = _place_points(sketch, scale, origin)
     margin = style.line_width
     low = np.maximum((points.min(axis=0) >> (_SHIFT + 1)) - margin, window[:2])

@@ -55,8 +55,7 @@ class VideoConfig:
     def __post_init__(self) -> None:
         sides = (self.width, self.height)
         if min(sides) < 32 or max(sides) > 2048 or self.width % 2 or self.height % 2:
-            msg = f"video of {self.width}x{self.height} pixels: expected even sides of 32 to 2048"
-            raise ValueError(msg)
+            raise ValueError(f"video of {self.width}x{self.height} pixels: expected even sides of 32 to 2048")
         if self.frames < 1 or not 0 < self.shot_seconds[0] <= self.shot_seconds[1]:
             msg = f"{self.seconds} s at {self.fps} fps, shots of {self.shot_seconds} s: expected positive numbers"
             raise ValueError(msg)

@@ -73,8 +73,7 @@ def run(
         InputError: If the port is taken, or another address has no password.
     """
     if host not in LOOPBACK and not password:
-        msg = f"--host {host}: other machines can reach it, so give a password: --auth FILE with one line"
-        raise InputError(msg)
+        raise InputError(f"--host {host}: other machines can reach it, so give a password: --auth FILE with one line")
     remove_leftovers()
     service = Service(config)
     app = build_app(service, tuple({*LOOPBACK, host, *(name.lower() for name in names)}), password)
@@ -92,8 +91,7 @@ def run(
     except SystemExit:
         if server.started:  # by a signal
             raise
-        msg = f"--port {port}: is in use on {host}; give another one, or 0 for any that is free"
-        raise InputError(msg) from None
+        raise InputError(f"--port {port}: is in use on {host}; give another one, or 0 for any that is free") from None
     finally:
         service.close()
 

@@ -164,12 +164,11 @@ class Session:
             del self.links[self._tokens.pop(path)]
         shutil.rmtree(folder, ignore_errors=True)
 
-    def file(self, key: str, kind: Kind = "image") -> StoredFile:
-        """Return a file by its id; InputError if the session has none, or it is of another kind."""
+    def file(self, key: str) -> StoredFile:
+        """Return an image by its id; InputError if the session has none of it."""
         found = self.files.get(key)
-        if found is None or found.kind != kind:
-            msg = f"file: expected the id of {'an' if kind == 'image' else 'a'} {kind} of this session; upload it first"
-            raise InputError(msg)
+        if found is None or found.kind != "image":
+            raise InputError("file: expected the id of an image of this session; upload it first")
         return found
 
     def readable(self, text: str) -> str:
@@ -284,8 +283,7 @@ class Service:
             msg = f"upload: this session has {limits.files} files, which is the most; close the browser to start again"
             raise InputError(msg)
         if shutil.disk_usage(self.folder).free < limits.free_bytes:
-            msg = "upload: the disk of the server is full"
-            raise InputError(msg)
+            raise InputError("upload: the disk of the server is full")
         name = _clean(name)
         kind: Kind = "video" if is_movie(name) else "image"
         most = limits.video_bytes if kind == "video" else limits.file_bytes
@@ -349,8 +347,7 @@ class Service:
     async def choose(self, session: Session, choice: str) -> StoredFile:
         """Take a file of ``choices``; InputError if it is none of them."""
         if choice not in await asyncio.to_thread(self.choices):  # a large folder takes a while
-            msg = "choose: expected one of the listed files"
-            raise InputError(msg)
+            raise InputError("choose: expected one of the listed files")
         number, _, name = choice.partition("/")
         path = self.folders[int(number)] / name
         known = next((each for each in session.files.values() if each.path == path), None)
@@ -445,8 +442,7 @@ class Service:
             msg = f"gallery {preset!r}: expected one of {', '.join(self.presets)}" if self.presets else NO_GALLERY
             raise InputError(msg)
         if self.preparing is not None and not self.preparing.over:
-            msg = "gallery: the examples are still being drawn; try again when they are"
-            raise InputError(msg)
+            raise InputError("gallery: the examples are still being drawn; try again when they are")
         return self._gallery_of(preset)
 
     def _gallery_of(self, preset: str) -> Path:
@@ -462,8 +458,7 @@ class Service:
             out = self.config.out / folder_name(settings.keep_as)
             open_jobs = (job for each in self.sessions.values() for job in each.jobs.values() if not job.over)
             if (out / "run.json").exists() or out in {job.out for job in open_jobs}:
-                msg = f"keep as {settings.keep_as}: there are results of that name; choose another"
-                raise InputError(msg)
+                raise InputError(f"keep as {settings.keep_as}: there are results of that name; choose another")
         scenes = scene_names(files)
         chosen = [(name, str(file.path)) for name, file in scenes.items()]
         title = files[0].name if len(files) == 1 else f"{len(files)} scenes"
@@ -488,8 +483,7 @@ class Service:
         async with session.locks.setdefault(file.id, asyncio.Lock()):  # of two at once, one would be lost
             asked = [*session.operations.get(file.id, []), *new]
             if len(asked) > most:
-                msg = f"prompts: an image takes {most} changes; upload it again to start over"
-                raise InputError(msg)
+                raise InputError(f"prompts: an image takes {most} changes; upload it again to start over")
             arguments = self.prompt_arguments(session, file, weights) | {"operations": asked, "preset": preset}
             found = await self.call(session, "prompts.apply", **arguments)
             session.operations[file.id] = asked
@@ -530,11 +524,9 @@ class Service:
         """Search the gallery of a preset by a text or an image, for 1 to 20 entries."""
         self.gallery_folder(preset)
         if not 1 <= k <= _MOST_HITS:
-            msg = f"search: expected 1 to {_MOST_HITS} entries, found {k}"
-            raise InputError(msg)
+            raise InputError(f"search: expected 1 to {_MOST_HITS} entries, found {k}")
         if not (text := text.strip()) and not path:
-            msg = "search: expected an image or a text"
-            raise InputError(msg)
+            raise InputError("search: expected an image or a text")
         return dict(await self.call(session, "search.search", preset=preset, text=text, path=path, k=k))
 
     async def edit_gallery(self, session: Session, preset: str, edit: str, **arguments: Any) -> dict[str, Any]:
@@ -557,8 +549,7 @@ class Service:
         self.gallery_folder(preset)
         known = self.past_runs(session)
         if not runs or not set(runs) <= known.keys():
-            msg = "unknown regions: choose one or more of the listed results"
-            raise InputError(msg)
+            raise InputError("unknown regions: choose one or more of the listed results")
         folders = [(title, str(folder)) for title, folder in known.items() if title in runs]
         return self.start(
             session, "grouping the unknown regions", "gallery.unknown", preset=preset, folders=folders, alike=alike
@@ -581,8 +572,7 @@ class Service:
     async def search_videos(self, session: Session, **query: Any) -> dict[str, Any]:
         """Find moments in the indexed videos: text, path, character, preset, videos, top_k as in ``videos.search``."""
         if len(str(query.get("text", ""))) > _MOST_LETTERS:
-            msg = f"videos: expected a text of at most {_MOST_LETTERS} letters"
-            raise InputError(msg)
+            raise InputError(f"videos: expected a text of at most {_MOST_LETTERS} letters")
         history = "" if self.config.history is None else str(self.config.history)
         asked = self._with_gallery(query)
         found = dict(await self.call(session, "videos.search", own=session.bank, history=history, **asked))
@@ -625,8 +615,7 @@ async def _at_most(chunks: AsyncIterator[bytes], most: int, name: str) -> AsyncI
     async for chunk in chunks:
         most -= len(chunk)
         if most < 0:
-            msg = f"{name}: is larger than the {limit // 1_000_000} MB that can be uploaded"
-            raise InputError(msg)
+            raise InputError(f"{name}: is larger than the {limit // 1_000_000} MB that can be uploaded")
         yield chunk
 
 

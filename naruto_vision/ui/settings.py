@@ -28,8 +28,7 @@ class _Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         for name, (low, high) in self.RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                msg = f"{name}: expected a number from {low:g} to {high:g}, found {value:g}"
-                raise InputError(msg)
+                raise InputError(f"{name}: expected a number from {low:g} to {high:g}, found {value:g}")
         return self
 
 
@@ -78,8 +77,7 @@ class SweepSettings(_Settings, frozen=True):
     def check(self) -> Self:
         """Return it; InputError if a value is out of its range, or there are more than 100 points."""
         if len(self.points) > 100:
-            msg = f"points: expected at most 100, found {len(self.points)}"
-            raise InputError(msg)
+            raise InputError(f"points: expected at most 100, found {len(self.points)}")
         return super().check()
 
 
@@ -102,8 +100,7 @@ class TextSettings(_Settings, frozen=True):
     def check(self) -> Self:
         """Return it; InputError if a value is out of its range, or there are no texts, or more than 20."""
         if not 1 <= len(self.texts) <= 20:
-            msg = f"texts: expected 1 to 20 phrases of what to look for, found {len(self.texts)}"
-            raise InputError(msg)
+            raise InputError(f"texts: expected 1 to 20 phrases of what to look for, found {len(self.texts)}")
         return super().check()
 
 
@@ -126,8 +123,7 @@ def read_settings(value: object) -> SceneSettings:
     try:
         return msgspec.convert(value, SceneSettings)
     except msgspec.ValidationError as error:
-        msg = f"settings: {error}"
-        raise InputError(msg) from None
+        raise InputError(f"settings: {error}") from None
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -73,9 +73,9 @@ class FrameFile:
     time: float
 
 
-def dated_folder(now: datetime | None = None) -> Path:
+def dated_folder() -> Path:
     """Return the name of a new folder of frames, as the reference system names it."""
-    return Path(f"frames_resized_{now or datetime.now():%Y-%m-%d_%H-%M-%S}")
+    return Path(f"frames_resized_{datetime.now():%Y-%m-%d_%H-%M-%S}")
 
 
 def info_lines(info: VideoInfo, frames: int, fps: float | None = None) -> list[str]:
@@ -133,12 +133,10 @@ def _check_settings(out: Path, info: VideoInfo, choice: FrameChoice, suffix: str
     settings["choice"]["size"] = list(choice.size) if choice.size else None
     if (out / SETTINGS).exists():
         if read_json(out / SETTINGS, dict[str, Any]) != settings:
-            msg = f"{out}: has frames of another video or of other options; give another --out"
-            raise InputError(msg)
+            raise InputError(f"{out}: has frames of another video or of other options; give another --out")
         return
     if any(is_image(path) for path in out.iterdir()):
-        msg = f"{out}: has images that are no frames of this video; give another --out"
-        raise InputError(msg)
+        raise InputError(f"{out}: has images that are no frames of this video; give another --out")
     write_json(out / SETTINGS, settings)
 
 
@@ -260,8 +258,7 @@ def list_frames(folder: str | Path) -> list[FrameFile]:
     if not rows:
         inside = sorted(path.parent.name for path in root.glob(f"*/{FRAMES}"))
         found = f"one of the folders in it, such as {root / inside[0]}" if inside else "a folder of images"
-        msg = f"{root}: no frames in this folder; give {found}, as `naruto-vision video extract` writes it"
-        raise InputError(msg)
+        raise InputError(f"{root}: no frames in this folder; give {found}, as `naruto-vision video extract` writes it")
     return rows
 
 
@@ -271,8 +268,7 @@ def _first_size(root: Path, rows: Sequence[FrameFile]) -> tuple[int, int]:
             return image_size(root / row.file)
         except (BadImageError, MissingPathError, OSError):
             continue
-    msg = f"{root}: none of its {len(rows)} frames can be read; first {rows[0].file}"
-    raise InputError(msg)
+    raise InputError(f"{root}: none of its {len(rows)} frames can be read; first {rows[0].file}")
 
 
 def _rate(times: Sequence[float]) -> float:
@@ -282,11 +278,10 @@ def _rate(times: Sequence[float]) -> float:
     return writable_fps((len(times) - 1) / (times[-1] - times[0]))
 
 
-def video_folders(videos: Sequence[Path], out: Path | None, *, alone: bool) -> Iterator[tuple[Path, Path]]:
+def video_folders(videos: Sequence[Path], out: Path, *, alone: bool) -> Iterator[tuple[Path, Path]]:
     """Yield each video and the folder of its frames: the output folder itself for one that was named alone."""
-    root = out or dated_folder()
     if alone:
-        yield videos[0], root
+        yield videos[0], out
         return
     absolute = [Path(os.path.abspath(video)) for video in videos]  # noqa: PTH100 - without ".."
     parent = Path(os.path.commonpath([path.parent for path in absolute]))
@@ -296,4 +291,4 @@ def video_folders(videos: Sequence[Path], out: Path | None, *, alone: bool) -> I
         stems = [output_name(path.relative_to(parent).with_suffix("").as_posix()), *longer_stems(name)]
         stem = next(stem for stem in stems if label_name(stem).casefold() not in taken)
         taken.add(label_name(stem).casefold())
-        yield video, root / stem
+        yield video, out / stem

@@ -52,11 +52,10 @@ class FrameSampling:
 
     def __post_init__(self) -> None:
         if not 1 <= self.key_frames <= 3 or not 0 <= self.windows <= 16 or (self.fps is not None and not self.fps > 0):
-            msg = (
+            raise InputError(
                 "frames to index: expected fps above 0, 1 to 3 key frames and 0 to 16 windows, "
                 f"found {self.fps}, {self.key_frames} and {self.windows}"
             )
-            raise InputError(msg)
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON values."""
@@ -124,7 +123,7 @@ class IndexReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON values."""
-        refused = [{"path": bad.path, "reason": bad.reason} for bad in self.quarantine.rows]
+        refused = [bad._asdict() for bad in self.quarantine.rows]
         counts = {**self.quarantine.counts(), "skipped": len(self.skipped), "entries": sum(self.videos.values())}
         return {"counts": counts, "videos": self.videos, "lost": self.lost, "quarantined": refused}
 
@@ -255,8 +254,7 @@ class _Indexer:
             moved = all(found.note.get(key) == value for key, value in state.items()) and not Path(old).exists()
             if moved or old == source:
                 return name, found
-        msg = f"{path}: its collection is of another video; give another --store"
-        raise InputError(msg)
+        raise InputError(f"{path}: its collection is of another video; give another --store")
 
     def _add(
         self, collection: Collection, path: Path, samples: Sequence[FrameSample], alive: Callable[[], None]

@@ -1,6 +1,5 @@
 """Files of a search: copies of the frames, videos of them, clips, tables, a page, an EDL and a list for FFmpeg."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ import cv2
 import numpy as np
 
 from naruto_vision.errors import InputError
-from naruto_vision.io.atomic import atomic_folder, utf8, write_json, write_text
+from naruto_vision.io.atomic import atomic_folder, lines_bytes, write_json, write_text
 from naruto_vision.io.images import write_image
 from naruto_vision.io.names import folder_name
 from naruto_vision.io.text import csv_text, printable, time_code
@@ -59,8 +58,7 @@ def write_moments(
     """
     folder = Path(out) / f"Request_{folder_name(found.query)}"
     if folder.exists() and not (folder / RESULT).is_file() and any(folder.iterdir()):
-        msg = f"{folder}: has files that are not of a search; give another --out"
-        raise InputError(msg)
+        raise InputError(f"{folder}: has files that are not of a search; give another --out")
     with atomic_folder(folder) as new:
         short = Counter(folder_name(video).casefold() for video in found.searched)
         names = {video: folder_name(video, always=short[folder_name(video).casefold()] > 1) for video in found.searched}
@@ -169,7 +167,7 @@ def note_query(
         lines.seek(0)
         if (before := lines.read()) and not before.endswith(b"\n"):  # a torn line, of a killed run
             lines.truncate(before.rfind(b"\n") + 1)
-        lines.write(utf8(json.dumps(line, ensure_ascii=False)) + b"\n")
+        lines.write(lines_bytes([line]))
 
 
 def info_text(found: FoundMoments, now: datetime) -> str:

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from naruto_vision.encoders.base import Encoder, embed_images
-from naruto_vision.encoders.opening import open_encoder, open_recipe
+from naruto_vision.encoders.opening import recorded_encoder
 from naruto_vision.errors import REINDEX, FingerprintError, InputError
 from naruto_vision.gallery.gallery import Gallery
 from naruto_vision.gallery.vector_store import Collection, Hit, VectorStore
 from naruto_vision.io.images import ImageSource
-from naruto_vision.io.text import quantity
+from naruto_vision.io.text import abbreviate, quantity
 from naruto_vision.io.video import MAX_SECONDS
 from naruto_vision.records import Vectors
 
@@ -168,13 +168,11 @@ def fuse_queries(texts: Vectors, images: Vectors, text_weight: float = 0.5) -> V
     weights = (text_weight, 1 - text_weight) if len(texts) and len(images) else (1.0, 1.0)
     parts = [weight * rows.mean(axis=0) for weight, rows in zip(weights, (texts, images), strict=True) if len(rows)]
     if not parts:
-        msg = "video search: no query; give a text, an image or a character"
-        raise InputError(msg)
+        raise InputError("video search: no query; give a text, an image or a character")
     joined = np.sum(parts, axis=0)
     length = float(np.linalg.norm(joined))
     if length < 1e-6:
-        msg = "video search: the queries cancel each other out; give fewer of them, or another weight"
-        raise InputError(msg)
+        raise InputError("video search: the queries cancel each other out; give fewer of them, or another weight")
     query: Vectors = (joined / length).astype(np.float32)[None]
     return query
 
@@ -183,34 +181,23 @@ def character_query(gallery: Gallery, label: str) -> Vectors:
     """Return the mean of a class of a gallery as a query (1, D), a unit row; InputError if there is no such label."""
     own = [number for number, row in enumerate(gallery.rows) if row.label == label]
     if not own:
-        known = ", ".join(gallery.labels[:8]) + (", …" if len(gallery.labels) > 8 else "")
-        msg = f"{gallery.folder or 'gallery'}: no character {label!r}; there are: {known}"
-        raise InputError(msg)
+        known = abbreviate(gallery.labels, 8)
+        raise InputError(f"{gallery.folder or 'gallery'}: no character {label!r}; there are: {known}")
     return fuse_queries(gallery.vectors[:0], gallery.vectors[own])
 
 
 def store_encoder(store: VectorStore, model: str = "", pretrained: str | None = None) -> Encoder:
-    """Open the encoder that a store was indexed with, as ``recorded_encoder`` does; InputError if it has no videos."""
+    """Open the encoder that a store was indexed with; InputError if it has no videos."""
     names = store.collections()
     if not names:
-        msg = f"{store.uri}: has no videos; index some with `naruto-vision video index`"
-        raise InputError(msg)
-    return recorded_encoder(store.open(names[0]).note, store.uri, model, pretrained)
+        raise InputError(f"{store.uri}: has no videos; index some with `naruto-vision video index`")
+    return collection_encoder(store.open(names[0]).note, store.uri, model, pretrained)
 
 
-def recorded_encoder(note: Mapping[str, Any], where: str, model: str = "", pretrained: str | None = None) -> Encoder:
-    """Open the encoder that the note of a collection has recorded, or check that ``model`` is it.
-
-    ``model`` and ``pretrained`` say where it is now, as ``ClipEncoder`` takes them. InputError, which names ``where``,
-    if the note has no record of the encoder; FingerprintError if it is another one.
-    """
-    if not model and not note.get("encoder"):
-        msg = f"{where}: has no record of its encoder; give --encoder MODEL"
-        raise InputError(msg)
-    encoder = open_encoder(model, pretrained) if model else open_recipe(note["encoder"])
-    if encoder.fingerprint != note.get("fingerprint"):
-        raise FingerprintError(where, str(note.get("fingerprint")), encoder.fingerprint, "--encoder", REINDEX)
-    return encoder
+def collection_encoder(note: Mapping[str, Any], where: str, model: str = "", pretrained: str | None = None) -> Encoder:
+    """Open the encoder that the note of a collection records, or check that ``model`` is it."""
+    made_by = note.get("encoder"), str(note.get("fingerprint"))
+    return recorded_encoder(where, *made_by, model, pretrained, options="--encoder", again=REINDEX)
 
 
 def search_videos(
@@ -322,8 +309,7 @@ def search_moments(
         InputError: If there is no collection, or the query is not of its encoder.
     """
     if not collections:
-        msg = "video search: no videos to search; index some with `naruto-vision video index`"
-        raise InputError(msg)
+        raise InputError("video search: no videos to search; index some with `naruto-vision video index`")
     nearest = sorted((hit for each in collections for hit in _best_frames(each, query)), key=_order)
     value, rule = find_threshold(collections, threshold, unrelated, nearest, of_class=of_class)
     frames = sorted((hit for each in collections for hit in _frames_above(each, query, value)), key=_order)

@@ -200,8 +200,7 @@ def _sighting(index: int, time: float, region: _Region, *, masks: bool) -> Sight
     """Read a region; ValueError for a box outside of every image, no vector of finite numbers, or a wrong mask."""
     vector, known = vector_from_text(region.get("vector", "")), region["name"] != UNKNOWN
     if not (len(vector) and np.isfinite(vector).all() and all(0 <= side <= MAX_SIDE for side in region["bbox"])):
-        msg = f"box {region['bbox']} with a vector of {len(vector)} numbers"
-        raise ValueError(msg)
+        raise ValueError(f"box {region['bbox']} with a vector of {len(vector)} numbers")
     mask = mask_from_rle(region.get("mask", {})) if masks else None
     return Sighting(index, time, region["bbox"], Identity(region["label"], region["score"], known, vector=vector), mask)
 

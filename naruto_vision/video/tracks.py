@@ -216,8 +216,7 @@ class Tracker:
         With a mask memory, ``image`` is the frame, and regions have masks.
         """
         if self._memory is not None and image is None:
-            msg = f"frame at {time:g} s: expected its image for the mask memory, found none"
-            raise ValueError(msg)
+            raise ValueError(f"frame at {time:g} s: expected its image for the mask memory, found none")
         followed = {} if self._memory is None or image is None else self._memory.follow(image)
         for each in self._open:
             if each.number in followed and time - each.sightings[-1].time <= _FOLLOWED:

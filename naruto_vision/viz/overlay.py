@@ -54,8 +54,7 @@ class OverlayConfig:
         falling = list(self.steps) == sorted(self.steps, reverse=True) and self.steps
         if not falling or self.within < 0 or (self.top_k is not None and self.top_k < 0):
             found = f"steps {list(self.steps)}, top_k {self.top_k}, within {self.within}"
-            msg = f"overlay: expected falling steps, top_k and within >= 0, found {found}"
-            raise ValueError(msg)
+            raise ValueError(f"overlay: expected falling steps, top_k and within >= 0, found {found}")
 
 
 def choose_for_overlay(prediction: ScenePrediction, settings: OverlayConfig) -> tuple[int, ...]:

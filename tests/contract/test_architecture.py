@@ -1,5 +1,5 @@
 import ast
-from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 
 import pytest
@@ -104,10 +104,9 @@ def test_there_is_no_circle() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-def _nodes() -> Iterator[tuple[str, ast.AST]]:
-    for module, tree in modules().items():
-        for node in ast.walk(tree):
-            yield module, node
+@cache
+def _nodes() -> list[tuple[str, ast.AST]]:
+    return [(module, node) for module, tree in modules().items() for node in ast.walk(tree)]
 
 
 def test_no_import_is_relative() -> None:

@@ -193,8 +193,8 @@ def test_fit_without_scenes_needs_no_segmenter_and_names_everything(
     caplog.set_level("INFO", logger="naruto_vision")
     trainer().fit(SceneRetriever(ColourEncoder(), gallery=str(world / "gallery")), datamodule=data(world))
     assert Gallery.open(world / "gallery").thresholds.threshold("akai") is None
-    told = f"gallery {world / 'gallery'}: 8 rows, 2 labels; no threshold, so no region is unknown (of 8 gallery images"
-    assert told in caplog.messages[-1]
+    assert caplog.messages[-1].startswith(f"gallery {world / 'gallery'}: 8 entries, 2 labels; no threshold, ")
+    assert "no region is unknown (of 8 gallery images" in caplog.messages[-1]
 
 
 def test_fit_says_where_the_gallery_is_and_from_which_score_somebody_is_known(
@@ -202,7 +202,7 @@ def test_fit_says_where_the_gallery_is_and_from_which_score_somebody_is_known(
 ) -> None:
     caplog.set_level("INFO", logger="naruto_vision")
     trainer().fit(retriever(), datamodule=data(world, valid=str(world / "valid")))
-    assert caplog.messages[-1].startswith(f"gallery {world / 'gallery'}: 8 rows, 2 labels; a score below 0.")
+    assert caplog.messages[-1].startswith(f"gallery {world / 'gallery'}: 8 entries, 2 labels; a score below 0.")
 
 
 def test_test_counts_every_object_once(world: Path, retriever: Callable[..., SceneRetriever]) -> None:
@@ -236,7 +236,7 @@ def test_a_test_writes_a_card_that_says_what_it_is_of(world: Path, retriever: Ca
     again = (world / "out" / "card.md").read_text()
     assert "| tested | 1/3 = 0.333" in again  # a scene is in the gallery too
     assert "| object accuracy | 2/3 = 0.667" in again
-    assert "9 rows" in again
+    assert "9 entries" in again
 
 
 def test_names_in_a_card_are_text_and_no_html_links_or_cells(
@@ -490,10 +490,10 @@ def test_enrolling_again_says_what_stayed_and_keeps_the_history(
     caplog.set_level("INFO", logger="naruto_vision")
     enrol(world, retriever)
     assert contents(world / "gallery") == before
-    assert "enrolled again, and all 8 rows are as they were" in caplog.text
+    assert "enrolled again, and all 8 entries are as they were" in caplog.text
     (world / "data" / "train" / "akai" / "0.png").unlink()
     enrol(world, retriever)
-    assert "enrolled again: 7 rows kept, 0 added, 1 removed; `gallery rollback" in caplog.text
+    assert "enrolled again: 7 entries kept, 0 added, 1 removed; `gallery rollback" in caplog.text
     with pytest.raises(FingerprintError):
         Gallery.open(world / "gallery", fingerprint=ColourEncoder(0.1).fingerprint)
 

@@ -101,7 +101,7 @@ class AutomaticTab:
         own = SweepSettings()
         self.rule = select(
             "Points that a mask covers",
-            {"skip": "are skipped", "subtract": "are skipped, masks never overlap", "overlap_tolerance": "are asked"},
+            {"skip": "are skipped", "subtract": "are skipped, masks never overlap", "overlap_tolerance": "are used"},
         )
         with ui.row().classes("w-full no-wrap gap-2"):
             self.columns = _number("Columns", 1, 64, own.columns)
@@ -110,8 +110,8 @@ class AutomaticTab:
                                        "iou": "by estimated IoU"})  # fmt: skip
         self.min_swept = _number("Smallest mask in pixels", 1, 10_000_000, own.min_area)
         self.iou = _number("Least estimated IoU, 0 to 1", 0, 1, own.predicted_iou, step=0.05)
-        self.salient = ui.switch("Ask at salient objects first", value=own.saliency)
-        ui.label("A click on the image (points of your own are asked first):").classes("nv-muted text-sm")
+        self.salient = ui.switch("Use salient objects first", value=own.saliency)
+        ui.label("A click on the image (points of your own are used first):").classes("nv-muted text-sm")
         self.click = ui.toggle({"add": "adds a point", "show": "shows a region"}, value="add")
         self.click.props('no-caps spread aria-label="what a click on the image does"').classes("w-full")
         self.click.on_value_change(self._draw)

@@ -72,9 +72,8 @@ def analyze(
     for record, times in read_results(out):
         monitor.add(record, times)
         models.note(record, times)
-    bad = [(row.path, row.reason) for row in quarantine.rows]
     facts = {"versions": software_versions(), **monitor.facts()}
-    return writer.finish(bad, facts)
+    return writer.finish(quarantine.rows, facts)
 
 
 def scene_news(analyzer: SceneAnalyzer, prediction: ScenePrediction) -> dict[str, Any]:

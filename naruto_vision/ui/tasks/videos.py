@@ -19,7 +19,7 @@ from naruto_vision.ui.engine import Watch
 from naruto_vision.ui.models import Models
 from naruto_vision.video.index import IndexReport, index_videos
 from naruto_vision.video.outputs import note_query, write_moments
-from naruto_vision.video.search import FoundMoments, recorded_encoder, search_collections
+from naruto_vision.video.search import FoundMoments, collection_encoder, search_collections
 
 UPLOADS = "uploads/"
 """Prefix of the names of a session's own videos, which distinguishes them from those of the server's store."""
@@ -71,7 +71,7 @@ def _encoder(models: Models, collections: Sequence[Collection]) -> Encoder:
         default: Encoder = models.kept.get_or(("videos", ""), lambda: ClipEnsemble().eval())
         return models.kept.get_or(("videos", default.fingerprint), lambda: default)  # type: ignore[no-any-return]  # made here
     ((mark, bank),) = marks.items()
-    return models.kept.get_or(("videos", mark), lambda: recorded_encoder(bank.note, bank.name))  # type: ignore[no-any-return]  # made here
+    return models.kept.get_or(("videos", mark), lambda: collection_encoder(bank.note, bank.name))  # type: ignore[no-any-return]  # made here
 
 
 def index(

@@ -195,8 +195,8 @@ def test_remove_relabel_rollback_and_log(home: Path, capsys: pytest.CaptureFixtu
         (("remove", "g", "--path", "x"), "g: no entry has 'x'; `naruto-vision gallery list g --rows`"),
         (("relabel", "g", "--label", "nobody", "--to", "b"), "g: no entry has 'nobody'; `naruto-vision gallery list g"),
         (("remove", "g", "--id", "77"), "g: no entry has id 77; `naruto-vision gallery list g --rows`"),
-        (("remove", "g", "--label", "a", "b"), "g: remove: that is all 3 rows"),
-        (("relabel", "g", "--id", "2", "--to", "b"), "g: relabel: all of these rows are 'b' already"),
+        (("remove", "g", "--label", "a", "b"), "g: remove: that is all 3 entries"),
+        (("relabel", "g", "--id", "2", "--to", "b"), "g: relabel: all of these entries are 'b' already"),
         (("list", "."), ".: no gallery here, it has no manifest.json; there is one in g"),
         (("list", "data"), "data: no gallery here, it has no manifest.json; enrol first"),
         (("rollback", "g", "--to", "1"), "g: rollback: expected an earlier generation, of which there is none yet"),
@@ -224,7 +224,7 @@ def test_verify_says_what_is_wrong(home: Path, capsys: pytest.CaptureFixture[str
     wrong = told(capsys, "verify", "g", "--encoder", "tiny-clip", "--weights", "random", code=1)
     assert "use the encoder that built it" in wrong
     told(capsys, "remove", "g", "--id", "0")
-    assert "warning thresholds  rows changed in generation 2" in told(capsys, "verify", "g")
+    assert "warning thresholds  entries changed in generation 2" in told(capsys, "verify", "g")
     (home / "g" / "embeddings.npy").write_bytes(b"")
     found = json.loads(told(capsys, "verify", "g", "--json", code=1))
     assert found["verdict"] == "wrong"
@@ -293,7 +293,7 @@ def test_verify_asks_for_a_new_measurement_when_an_index_has_grown(
     gallery = Gallery.open("g")
     rows = [GalleryRow("x.png", "a")] * 3
     edit_gallery(home / "g", add_rows, gallery.vectors, rows, fingerprint=gallery.fingerprint)
-    assert "measured at 3 rows; measure again with `naruto-vision gallery reindex" in told(capsys, "verify", "g")
+    assert "measured at 3 entries; measure again with `naruto-vision gallery reindex" in told(capsys, "verify", "g")
 
 
 @pytest.mark.parametrize("command", ["list", "log", "verify"])
@@ -418,8 +418,8 @@ def test_an_edit_says_what_it_came_to(gallery: Path, capsys: pytest.CaptureFixtu
     ("words", "told"),
     [
         (("remove", "--id", "9"), "no entry has id 9"),
-        (("remove", "--label", "ann", "bob", "Zoë"), "that is all 4 rows"),
-        (("relabel", "--id", "0", "--to", "ann"), "all of these rows are 'ann' already"),
+        (("remove", "--label", "ann", "bob", "Zoë"), "that is all 4 entries"),
+        (("relabel", "--id", "0", "--to", "ann"), "all of these entries are 'ann' already"),
         (("rollback", "--to", "1"), "generation"),
     ],
 )

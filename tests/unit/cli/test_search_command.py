@@ -132,7 +132,9 @@ def test_unreadable_images_are_counted_and_the_others_answered(capsys: pytest.Ca
     assert "not an image" in document["quarantined"][0]["reason"]
     assert "left out: broken.png" in captured.err
     assert refused(capsys, "--image", "broken.png").startswith("naruto-vision: error: broken.png: not an image")
-    assert "none of 2 can be read; first broken.png" in refused(capsys, "--image", "broken.png", "gone.png")
+    assert "none of 2 query images can be read; first broken.png" in refused(
+        capsys, "--image", "broken.png", "gone.png"
+    )
 
 
 @pytest.mark.usefixtures("place")

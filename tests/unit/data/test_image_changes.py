@@ -18,7 +18,8 @@ from naruto_vision.data.augmentation import (
     soften,
     spotlight,
 )
-from naruto_vision.data.tables import abbreviate, warn_ignored_images
+from naruto_vision.data.tables import warn_ignored_images
+from naruto_vision.io.text import abbreviate
 from naruto_vision.records import ImageArray, Mask
 
 _QUICK = settings(max_examples=40, deadline=None, derandomize=True)

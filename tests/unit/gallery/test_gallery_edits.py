@@ -179,8 +179,8 @@ def test_staleness_is_read_from_the_lines() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: remove_rows(content, [9]), "no row with id 9"),
-        (lambda content: remove_rows(content, []), "no row chosen"),
+        (lambda content: remove_rows(content, [9]), "no entry with id 9"),
+        (lambda content: remove_rows(content, []), "no entry chosen"),
         (lambda content: remove_rows(content, range(5)), "all 5 rows"),
         (lambda content: relabel_rows(content, [0], "two"), "'two' already"),
         (lambda content: relabel_rows(content, [0], "unknown"), "reserved for unknown characters"),

@@ -165,7 +165,7 @@ def test_relabelling_counts_only_rows_that_change() -> None:
     changed = relabel_rows(_content(), [0, 1, 3], "a")
     assert [row.label for row in changed.rows] == ["a", "a", "c", "a", "b", "c"]
     assert changed.ledger[-1]["relabelled"] == [[1, "b", "a"]]
-    with pytest.raises(InputError, match="all of these rows are 'a' already"):
+    with pytest.raises(InputError, match="all of these entries are 'a' already"):
         relabel_rows(changed, [0, 1], "a")
 
 

@@ -14,9 +14,10 @@ from naruto_vision.gallery.edits import relabel_rows, remove_rows
 from naruto_vision.gallery.gallery import Gallery, edit_gallery
 from naruto_vision.gallery.index import Budgets, SearchBudget
 from naruto_vision.gallery.info import find_image
-from naruto_vision.gallery.store import ALWAYS, MANIFEST, STAGING, json_bytes, manifest_checksum
+from naruto_vision.gallery.store import ALWAYS, MANIFEST, STAGING, manifest_checksum
 from naruto_vision.gallery.thresholds import Thresholds
 from naruto_vision.gallery.verify import Finding, verify_gallery, worst
+from naruto_vision.io.atomic import json_bytes
 from naruto_vision.io.bundles import file_sha256
 from naruto_vision.records import Vectors
 
@@ -145,7 +146,7 @@ def test_thresholds_that_were_chosen_with_other_rows_are_stale(saved: Path) -> N
     edit_gallery(saved, relabel_rows, [1], "c")
     found = _found(saved)["thresholds"]
     assert found.verdict == "warning"
-    assert found.text.startswith("rows changed in generation 2, after they were chosen; choose them again with ")
+    assert found.text.startswith("entries changed in generation 2, after they were chosen; choose them again with ")
 
 
 def test_thresholds_of_labels_that_are_not_enrolled_are_named(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_what_was_measured_of_an_index_holds_for_a_quarter_more_or_fewer_rows(th
     found = verify._recall("hnsw", budgets, 100)
     assert found.verdict == verdict
     told = "hnsw: holds the gallery's 100 vectors; recall@10 0.995 for image queries and 0.950 for text queries"
-    assert found.text.startswith(f"{told}, measured at {then} rows")
+    assert found.text.startswith(f"{told}, measured at {then} entries")
     assert found.text.endswith("measure again with `naruto-vision gallery reindex GALLERY`") == (verdict == "warning")
 
 

@@ -348,7 +348,7 @@ def test_stale_thresholds_are_told_when_a_gallery_is_opened(tmp_path: Path, capl
         edit_gallery(tmp_path / "g", remove_rows, [0])
         caplog.clear()
         Gallery.open(tmp_path / "g")
-    assert "rows changed in generation 3, after its thresholds were chosen" in caplog.text
+    assert "entries changed in generation 3, after its thresholds were chosen" in caplog.text
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 16, 17])

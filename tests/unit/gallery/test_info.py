@@ -28,8 +28,6 @@ from naruto_vision.gallery.index import NO_BUDGETS, IndexMeta, SearchBudget
 from naruto_vision.gallery.info import encoder_options, list_gallery
 from naruto_vision.gallery.store import (
     ALWAYS,
-    json_bytes,
-    lines_bytes,
     located_note,
     manifest_checksum,
     parse_json,
@@ -38,6 +36,7 @@ from naruto_vision.gallery.store import (
     read_manifest,
 )
 from naruto_vision.gallery.thresholds import Thresholds
+from naruto_vision.io.atomic import json_bytes, lines_bytes
 from naruto_vision.records import Vectors
 
 _QUICK = settings(max_examples=50, deadline=None, derandomize=True)
@@ -424,10 +423,10 @@ def test_an_index_made_anew_keeps_every_row_and_says_so(saved: Path) -> None:
 
 def test_an_edit_that_is_refused_names_the_gallery_and_changes_nothing(saved: Path) -> None:
     before = read_files(saved)
-    for ids, words in (([99], "99"), (range(7), "that is all 7 rows")):
+    for ids, words in (([99], "99"), (range(7), "that is all 7 entries")):
         with pytest.raises(InputError, match=words) as caught:
             edit_gallery(saved, remove_rows, ids)
         assert str(caught.value).startswith(f"{saved}: ")
-    with pytest.raises(InputError, match="all of these rows are 'ann' already"):
+    with pytest.raises(InputError, match="all of these entries are 'ann' already"):
         edit_gallery(saved, relabel_rows, [0, 3], "ann")
     assert read_files(saved) == before

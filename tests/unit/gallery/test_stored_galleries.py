@@ -100,7 +100,7 @@ def test_edits_give_what_they_give_in_memory(place: str) -> None:
         edit_gallery(place, change, *arguments, fingerprint=PRINT)
         same(Gallery.open(place), gallery)
     assert read_manifest(place)["generation"] == 8
-    with pytest.raises(InputError, match="no row with id 77"):
+    with pytest.raises(InputError, match="no entry with id 77"):
         edit_gallery(place, remove_rows, [77])
 
 

@@ -391,11 +391,11 @@ def test_a_folder_below_is_named_from_here(tmp_path: Path, monkeypatch: pytest.M
     [
         (
             Thresholds(),
-            "2 rows, 2 labels; no threshold, so no region is unknown (no validation); --data.valid DIR with ground "
+            "2 entries, 2 labels; no threshold, so no region is unknown (no validation); --data.valid DIR with ground "
             "truth chooses one",
         ),
-        (Thresholds(0.51234, rule="f1"), '2 rows, 2 labels; a score below 0.512 is "unknown" (f1)'),
-        (Thresholds(None, {"a": 0.5}, "f1"), "2 rows, 2 labels; 1 labels have a threshold (f1)"),
+        (Thresholds(0.51234, rule="f1"), '2 entries, 2 labels; a score below 0.512 is "unknown" (f1)'),
+        (Thresholds(None, {"a": 0.5}, "f1"), "2 entries, 2 labels; 1 labels have a threshold (f1)"),
     ],
 )
 def test_a_written_gallery_is_described(tmp_path: Path, thresholds: Thresholds, words: str) -> None:

@@ -67,7 +67,7 @@ def test_entries_are_removed_relabelled_and_restored(models: Models, place: Path
 @pytest.mark.parametrize(
     ("task", "arguments", "said"),
     [
-        (tasks.remove, {"ids": [99]}, "no row with id 99"),
+        (tasks.remove, {"ids": [99]}, "no entry with id 99"),
         (tasks.remove, {"ids": list(range(8))}, "at least one"),
         (tasks.relabel, {"ids": [0], "label": "  "}, "expected 1 to 200 characters, found 0"),
         (tasks.relabel, {"ids": [0], "label": "unknown"}, "reserved"),
