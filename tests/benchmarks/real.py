@@ -43,12 +43,13 @@ SCENES = "scenes_real"
 LIMITS = (25, 50, 100, None)  # boxed frames to learn regions from; None: all
 SPLITS: tuple[Split, ...] = ("valid", "test")
 PARTS = ("gallery", "fit", "series", "names")
-WHOLE = ["--data.reader", "roboflow", "--model.enrol"]  # frames by their classes, without boxes
+FRAMES = ["--data.reader", "roboflow", "--model.enrol"]  # by their classes, without boxes
 GALLERIES = {
-    "labelled boxes": [],
-    "whole frames": [*WHOLE, "image"],
-    "their one region": [*WHOLE, "region"],
-    "whole frames and their one region": [*WHOLE, "both"],
+    "labelled boxes": ["--data.reader", "boxes"],
+    "whole frames": [*FRAMES, "image"],
+    "their one region": [*FRAMES, "region"],
+    "both": [*FRAMES, "both"],
+    "what `auto` chooses": [*FRAMES, "auto"],
 }
 NAMED = ("names_precision", "names_recall", "object_accuracy")
 CROPS = 30  # of a character in the gallery of a series
