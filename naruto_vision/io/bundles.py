@@ -106,10 +106,12 @@ def packaged_bundles() -> list[str]:
 
 
 def check_fits(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:
-    """Raise StateDictError unless all names and shapes match; the model may be on torch's ``meta`` device.
+    """Raise StateDictError unless all names and shapes match; FormatError if a weight is NaN or infinite.
 
-    Building it there first costs no memory, whatever sizes a file states.
+    The model may be on torch's ``meta`` device: building it there first costs no memory, whatever sizes a file states.
     """
+    import torch
+
     own = model.state_dict()
     reshaped = [
         f"{name} ({tuple(state[name].shape)}, {tuple(value.shape)})"
@@ -120,6 +122,9 @@ def check_fits(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Pa
     unexpected = sorted(state.keys() - own.keys())
     if missing or unexpected or reshaped:
         raise StateDictError(path, architecture, missing, unexpected, reshaped)
+    for name, value in state.items():
+        if value.is_floating_point() and not value.sum(dtype=torch.float32).isfinite():
+            raise FormatError(Path(path), "finite weights", f"{name}: NaN or infinity", "take an earlier file")
 
 
 def load_strictly(model: "nn.Module", state: "Mapping[str, Tensor]", path: str | Path, architecture: str) -> None:

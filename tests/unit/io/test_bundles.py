@@ -161,6 +161,14 @@ def test_strict_loading_is_all_or_nothing() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float) -> None:
+    linear = nn.Linear(2, 2)
+    state = {"weight": torch.tensor([[1.0, 2.0], [value, 4.0]]).half(), "bias": torch.zeros(2)}
+    with pytest.raises(FormatError, match=r"file: expected finite weights, found weight: NaN or infinity"):
+        load_strictly(linear, state, "file", "a layer")
+
+
 def test_half_precision_is_widened_in_strict_loading() -> None:
     model = nn.Linear(2, 1)
     load_strictly(model, {"weight": torch.full((1, 2), 0.5).half(), "bias": torch.zeros(1).half()}, "w", "Linear")
