@@ -181,7 +181,7 @@ def test_staleness_is_read_from_the_lines() -> None:
     [
         (lambda content: remove_rows(content, [9]), "no entry with id 9"),
         (lambda content: remove_rows(content, []), "no entry chosen"),
-        (lambda content: remove_rows(content, range(5)), "all 5 rows"),
+        (lambda content: remove_rows(content, range(5)), "all 5 entries"),
         (lambda content: relabel_rows(content, [0], "two"), "'two' already"),
         (lambda content: relabel_rows(content, [0], "unknown"), "reserved for unknown characters"),
         (lambda content: add_rows(content, content.vectors[:2], [GalleryRow("a.png", "a")]), "expected 1 vectors"),

@@ -161,7 +161,7 @@ def test_senseless_galleries_are_refused() -> None:
     row = GalleryRow("a.png", "a")
     spoilt = unit(2, 4, 0)
     spoilt[1, 2] = np.inf
-    with pytest.raises(InputError, match="at least one row"):
+    with pytest.raises(InputError, match="at least one entry"):
         Gallery.build(np.zeros((0, 4), dtype=np.float32), [], fingerprint=PRINT)
     with pytest.raises(InputError, match="2 vectors, 1 ids and 1 rows"):
         Gallery.build(unit(2, 4, 0), [row], fingerprint=PRINT)

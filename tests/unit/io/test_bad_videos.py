@@ -180,9 +180,18 @@ def test_damage_in_the_middle_is_counted_and_repeatable(tmp_path: Path) -> None:
     assert len(first) == 96 or f"{96 - len(first)} of 96 frames could not be decoded" in reader.lost
 
 
+_others: set[int] = set()  # children that other tests have started
+
+
+@pytest.fixture(autouse=True)
+def _note_other_children() -> None:
+    _others.clear()
+    _others.update(_children())
+
+
 def _children() -> list[int]:
     found = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
-    return [int(each) for own in found for each in own]
+    return [int(each) for own in found for each in own if int(each) not in _others]
 
 
 def _child() -> int:

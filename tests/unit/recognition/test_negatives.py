@@ -80,7 +80,7 @@ def test_a_negative_row_is_no_entry() -> None:
     near = after.search(LOOKALIKE, 50)[0]
     assert near == gallery.search(LOOKALIKE, 50)[0]
     assert after.search(LOOKALIKE, 3)[0] == near[:3]
-    with pytest.raises(InputError, match="at least one row"):
+    with pytest.raises(InputError, match="at least one entry"):
         after.edited(remove_rows, after.ids)
 
 
