@@ -75,11 +75,11 @@ def lock_beside(folder: str | Path) -> Path:
 
 @contextmanager
 def full_disk_named(path: str | Path) -> Iterator[None]:
-    """Add the path to an error of a full disk, which has no name where an open file is written."""
+    """Name the path in an error of a full disk, which has no name or that of a temporary file in it."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and TEMPORARY in str(error.filename or TEMPORARY):
             error.filename = str(path)
         raise
 

@@ -200,6 +200,7 @@ def test_the_files_of_a_live_writer_stay(tmp_path: Path) -> None:
 def test_a_full_disk_is_named_by_what_was_to_be_written(
     writer: Callable[[Path], AbstractContextManager[object]], tmp_path: Path
 ) -> None:
-    with pytest.raises(OSError, match="full") as caught, writer(tmp_path / "a"):
-        raise OSError(errno.ENOSPC, "full")  # as of an open file
-    assert caught.value.filename == str(tmp_path / "a")
+    for inner in (None, str(tmp_path / f"{atomic.TEMPORARY}x" / "b")):  # of an open file, and of one in the folder
+        with pytest.raises(OSError, match="full") as caught, writer(tmp_path / "a"):
+            raise OSError(errno.ENOSPC, "full", inner)
+        assert caught.value.filename == str(tmp_path / "a")
