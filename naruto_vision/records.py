@@ -20,7 +20,7 @@ Vectors: TypeAlias = NDArray[np.float32]
 UNKNOWN = "unknown"
 """The name of a region that matches no label of the gallery (open-set rejection)."""
 
-MAX_BOXES = 10_000
+MAX_BOXES = 5_000
 """How many boxes of one image are read; evaluation compares all with all."""
 
 
