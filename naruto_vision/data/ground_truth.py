@@ -18,7 +18,6 @@ from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.typed_json import convert_json, read_json
 from naruto_vision.records import MAX_BOXES, LabelledBox
 
-
 _FEW = msgspec.Meta(max_length=MAX_BOXES)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from naruto_vision.io import atomic
 from naruto_vision.io.atomic import remove_leftovers, write_bytes, write_json, write_text
-from naruto_vision.io.locks import folder_lock
+from naruto_vision.io.locks import folder_lock, lock_beside
 
 
 class StopError(Exception):
@@ -204,3 +204,20 @@ def test_a_full_disk_is_named_by_what_was_to_be_written(
         with pytest.raises(OSError, match="full") as caught, writer(tmp_path / "a"):
             raise OSError(errno.ENOSPC, "full", inner)
         assert caught.value.filename == str(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "writer", [atomic.atomic_file, atomic.atomic_folder, lambda path: folder_lock(path, file=lock_beside(path))]
+)
+def test_a_read_only_disk_is_named_by_what_was_to_be_written(
+    writer: Callable[[Path], AbstractContextManager[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, *_rest: object, **_options: object) -> None:
+        raise OSError(errno.EROFS, "read-only", path)
+
+    for name in ("open", "mkdir"):
+        monkeypatch.setattr(os, name, refuse)
+    with pytest.raises(OSError, match="read-only") as caught, writer(tmp_path / "a"):
+        pass
+    monkeypatch.undo()
+    assert caught.value.filename == str(tmp_path / "a")
