@@ -1,6 +1,7 @@
 """Read JSON files as typed values, with errors that name the file and the JSON path."""
 
 import json
+import math
 import re
 import stat
 from collections import Counter
@@ -52,8 +53,17 @@ def parse_json(path: str | Path, data: bytes, kind: type[T], *, hint: str = "") 
     return convert_json(path, value, kind, hint=hint)
 
 
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
+
+
 def read_json_lines(path: Path, kind: type[T], *, hint: str = "") -> Iterator[T]:
-    """Yield the values of an append-only JSON Lines file, without a torn last line; none if there is no file."""
+    """Yield the values of an append-only JSON Lines file, without a torn last line; none if there is no file.
+
+    What writes such files here writes no NaN or infinity, so that neither is read.
+    """
     if not path.exists():
         return
     require_regular(path)
@@ -61,7 +71,7 @@ def read_json_lines(path: Path, kind: type[T], *, hint: str = "") -> Iterator[T]
         for number, line in enumerate(lines, start=1):
             if line.endswith(b"\n"):
                 try:
-                    value = json.loads(line)
+                    value = json.loads(line, parse_float=_finite, parse_constant=_finite)
                 except (ValueError, RecursionError) as error:
                     raise JsonError(path, error, hint, number) from None
                 yield convert_json(f"{path}: line {number}", value, kind, hint=hint)

@@ -221,3 +221,10 @@ def test_a_read_only_disk_is_named_by_what_was_to_be_written(
         pass
     monkeypatch.undo()
     assert caught.value.filename == str(tmp_path / "a")
+
+
+def test_a_folder_that_cannot_be_put_in_its_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("a")
+    with pytest.raises(OSError, match="directory") as caught, atomic.atomic_folder(tmp_path / "a"):
+        pass
+    assert caught.value.filename == str(tmp_path / "a")
