@@ -18,8 +18,6 @@ from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.typed_json import convert_json, read_json
 from naruto_vision.records import MAX_BOXES, LabelledBox
 
-_FEW = msgspec.Meta(max_length=MAX_BOXES)
-
 
 class _Object(msgspec.Struct):
     """One object of a scene file; other keys are ignored."""
@@ -51,7 +49,7 @@ class _Prediction(_Object):
 
 
 class _SceneFile(msgspec.Struct):
-    preds: Annotated[list[_Prediction], _FEW]
+    preds: Annotated[list[_Prediction], msgspec.Meta(max_length=MAX_BOXES)]
     scene: Any = None  # scene name; some writers omit it
 
 
@@ -85,7 +83,9 @@ def read_gt(path: str | Path, images: str | Path | None = None) -> dict[str, tup
         reason = refusal(scene)
         if reason:
             raise FormatError(path, "scene names relative to the images' folder", f"{scene!r}, which {reason}")
-        checked = convert_json(path, objects, Annotated[list[_Object], _FEW], where=f"scene {scene!r}")
+        if isinstance(objects, list) and len(objects) > MAX_BOXES:
+            raise FormatError(path, f"in scene {scene!r} a list of length <= {MAX_BOXES}", str(len(objects)))
+        checked = convert_json(path, objects, list[_Object], where=f"scene {scene!r}")
         truth[scene] = tuple(item.labelled() for item in checked)
     return truth
 
