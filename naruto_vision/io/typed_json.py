@@ -53,9 +53,10 @@ def parse_json(path: str | Path, data: bytes, kind: type[T], *, hint: str = "") 
     return convert_json(path, value, kind, hint=hint)
 
 
-def _finite(text: str) -> float:
+def finite_number(text: str) -> float:
+    """Read a number or a constant of JSON; ValueError for NaN and infinity (``parse_float``, ``parse_constant``)."""
     if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise ValueError(f"{text[:20]}, expected a finite number")
     return value
 
 
@@ -71,7 +72,7 @@ def read_json_lines(path: Path, kind: type[T], *, hint: str = "") -> Iterator[T]
         for number, line in enumerate(lines, start=1):
             if line.endswith(b"\n"):
                 try:
-                    value = json.loads(line, parse_float=_finite, parse_constant=_finite)
+                    value = json.loads(line, parse_float=finite_number, parse_constant=finite_number)
                 except (ValueError, RecursionError) as error:
                     raise JsonError(path, error, hint, number) from None
                 yield convert_json(f"{path}: line {number}", value, kind, hint=hint)

@@ -134,8 +134,8 @@ def test_two_processes_write_the_same_log_as_one(tmp_path: Path) -> None:
     ("old", "new", "found"),
     [
         ('"mask":', '"task":', "regions[0] an object with 'mask'"),
-        ("0.91", "NaN", "NaN is no"),
-        ("0.91", "9e999", "9e999 is no"),
+        ("0.91", "NaN", "NaN, expected"),
+        ("0.91", "9e999", "9e999, expected"),
     ],
 )
 def test_a_damaged_line_is_refused(tmp_path: Path, old: str, new: str, found: str) -> None:
