@@ -20,6 +20,9 @@ Vectors: TypeAlias = NDArray[np.float32]
 UNKNOWN = "unknown"
 """The name of a region that matches no label of the gallery (open-set rejection)."""
 
+MAX_BOXES = 5_000
+"""How many boxes of one image are read; evaluation compares all with all."""
+
 
 def _check_box(box: Box) -> None:
     x1, y1, x2, y2 = box

@@ -51,7 +51,7 @@ from naruto_vision.io.csv_files import decode_text
 from naruto_vision.io.images import crop_path, image_size, scan_folder
 from naruto_vision.io.inputs import images_folder
 from naruto_vision.io.names import label_name, refusal
-from naruto_vision.records import UNKNOWN, LabelledBox
+from naruto_vision.records import MAX_BOXES, UNKNOWN, LabelledBox
 
 FORMATS_READ = "COCO, YOLO, Pascal VOC, CVAT, Label Studio or CSV boxes"
 MIN_SIDE = 8
@@ -311,6 +311,7 @@ def _annotated(record: Record, root: Path, key: str) -> AnnotatedImage:
         parts = _parts(record.name) or [record.name]
         name = without_upload_hash(parts[-1]) if record.name.startswith("/") else "/".join(parts)
     size = record.problem or _size_of(record, None if missing else root / name)
+    size = f"of more than {MAX_BOXES} boxes" if len(record.shapes) > MAX_BOXES else size
     if isinstance(size, tuple) and (size[0] * size[1] > MAX_PIXELS or not name):
         size = f"of more than {MAX_PIXELS // 1_000_000} megapixels" if name else "without a name"
     if isinstance(size, str):

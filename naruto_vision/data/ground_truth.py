@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,7 +16,7 @@ from naruto_vision.errors import FormatError, InputError, MissingPathError
 from naruto_vision.io.names import label_name, longer_stems, output_name, refusal
 from naruto_vision.io.quarantine import Quarantine
 from naruto_vision.io.typed_json import convert_json, read_json
-from naruto_vision.records import LabelledBox
+from naruto_vision.records import MAX_BOXES, LabelledBox
 
 
 class _Object(msgspec.Struct):
@@ -49,7 +49,7 @@ class _Prediction(_Object):
 
 
 class _SceneFile(msgspec.Struct):
-    preds: list[_Prediction]
+    preds: Annotated[list[_Prediction], msgspec.Meta(max_length=MAX_BOXES)]
     scene: Any = None  # scene name; some writers omit it
 
 
@@ -83,6 +83,8 @@ def read_gt(path: str | Path, images: str | Path | None = None) -> dict[str, tup
         reason = refusal(scene)
         if reason:
             raise FormatError(path, "scene names relative to the images' folder", f"{scene!r}, which {reason}")
+        if isinstance(objects, list) and len(objects) > MAX_BOXES:
+            raise FormatError(path, f"in scene {scene!r} a list of length <= {MAX_BOXES}", str(len(objects)))
         checked = convert_json(path, objects, list[_Object], where=f"scene {scene!r}")
         truth[scene] = tuple(item.labelled() for item in checked)
     return truth

@@ -1,7 +1,6 @@
 """The scenes that are exported, one at a time: those of a run of ``predict`` or ``segment``, or labelled ones."""
 
 import logging
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,8 +54,6 @@ class _Region(msgspec.Struct):
         x1, y1, x2, y2 = self.bbox
         if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
             raise ValueError("a 'bbox' with 0 <= x1 <= x2 and 0 <= y1 <= y2 (inclusive corners)")
-        if not math.isfinite(self.sure or 0.0):
-            raise ValueError("a 'score' or 'predicted_iou' that is a finite number")
 
     @property
     def title(self) -> str:

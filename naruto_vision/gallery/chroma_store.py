@@ -13,7 +13,7 @@ from naruto_vision.errors import InputError, first_line
 from naruto_vision.gallery.vector_store import BATCH, CONNECT, Collection, Entries, Hit, Metadata, VectorStore
 from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.machine import require_package
-from naruto_vision.io.sqlite_files import check_sqlite
+from naruto_vision.io.sqlite_files import check_plain, check_sqlite
 from naruto_vision.records import Vectors
 
 P = ParamSpec("P")
@@ -115,6 +115,9 @@ class ChromaStore(VectorStore):
             )
         else:
             check_sqlite(Path(address, "chroma.sqlite3"))
+            for file in Path(address).rglob("*"):
+                if file.is_symlink() or not file.is_dir():
+                    check_plain(file)
             self._locks.enter_context(folder_lock(Path(address), doing=_SHARED.format(address)))
             self._client = self.call(chroma.PersistentClient, address, settings=settings)
 

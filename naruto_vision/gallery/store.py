@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import json
-import math
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from naruto_vision.io.atomic import atomic_folder, json_bytes, remove_leftovers,
 from naruto_vision.io.bundles import has_sha256
 from naruto_vision.io.locks import folder_lock
 from naruto_vision.io.names import refusal
-from naruto_vision.io.typed_json import convert_json, require_regular
+from naruto_vision.io.typed_json import convert_json, finite_number, require_regular
 
 if TYPE_CHECKING:
     from naruto_vision.io.blocks import Blocks
@@ -117,17 +116,11 @@ class RowRecord(TypedDict):
     aug: str
 
 
-def _finite(text: str) -> float:
-    if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text}, expected a finite number")
-    return value
-
-
 def parse_json(path: str | Path, data: bytes, kind: type[T], line: int = 0) -> T:
     """Parse the bytes of a JSON file, or of one of its lines, as a type; raise FormatError if they do not fit."""
     try:
         text = data.decode("utf-8", "surrogatepass")
-        value: object = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        value: object = json.loads(text, parse_float=finite_number, parse_constant=finite_number)
     except (ValueError, RecursionError) as error:
         raise JsonError(path, error, AGAIN, line) from None
     return convert_json(f"{path}: line {line}" if line else path, value, kind, hint=AGAIN)

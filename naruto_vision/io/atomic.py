@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from naruto_vision.errors import InputError
-from naruto_vision.io.locks import TEMPORARY, full_disk_named, is_locked, lock, release
+from naruto_vision.io.locks import TEMPORARY, disk_errors_named, is_locked, lock, release
 
 TEMPORARY_PREFIX = ".tmp-"
 _OLD = re.compile(rf"{re.escape(TEMPORARY)}\w{{8}}-(.+)-old")  # of a folder that is being replaced
@@ -52,20 +52,20 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         raise IsADirectoryError(errno.EISDIR, "expected a file to write, found a folder", str(final))
     final.parent.mkdir(parents=True, exist_ok=True)
     _sweep(final.parent)
-    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=final.suffix, dir=final.parent)
-    lock(descriptor)
-    temporary = Path(name)
-    try:
-        with full_disk_named(final):
+    with disk_errors_named(final):
+        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=final.suffix, dir=final.parent)
+        lock(descriptor)
+        temporary = Path(name)
+        try:
             yield temporary
             with temporary.open("rb+") as handle:
                 os.fsync(handle.fileno())
-        temporary.chmod(_allowed(0o666))
-        temporary.replace(final)
-        sync_folder(final.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-        release(descriptor)
+            temporary.chmod(_allowed(0o666))
+            temporary.replace(final)
+            sync_folder(final.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+            release(descriptor)
 
 
 @contextmanager
@@ -78,15 +78,14 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     _sweep(final.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=final.parent))
     name = final.name if len(os.fsencode(final.name)) < _LONG else "long"
-    old = temporary.with_name(f"{temporary.name}-{name}-old")
-    with ExitStack() as locked:
+    with disk_errors_named(final), ExitStack() as locked:
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=final.parent))
+        old = temporary.with_name(f"{temporary.name}-{name}-old")
         locked.enter_context(_locked(temporary))
         temporary.chmod(_allowed(0o777))
         try:
-            with full_disk_named(final):
-                yield temporary
+            yield temporary
             for file in filter(Path.is_file, temporary.rglob("*")):
                 file.chmod(_allowed(0o666))
                 with file.open("rb") as handle:

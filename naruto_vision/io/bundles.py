@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from naruto_vision.errors import FormatError, MissingPathError, StateDictError
 from naruto_vision.io.atomic import atomic_folder, write_json
-from naruto_vision.io.typed_json import read_json
+from naruto_vision.io.typed_json import read_json, require_regular
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,6 +35,7 @@ _MISSING = {
 
 def file_digest(path: str | Path, algorithm: str) -> str:
     """Hash a file block by block; ``algorithm`` is a name of ``hashlib``."""
+    require_regular(Path(path))
     with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, algorithm).hexdigest()
 

@@ -182,6 +182,8 @@ def split_crop(path: str | Path) -> tuple[str, Box | None]:
 def image_size(path: str | Path) -> tuple[int, int]:
     """Read width and height of the upright image from its header."""
     path = Path(path)
+    if not path.is_file():  # a pipe may never end
+        raise MissingPathError(path, "image")
     with _own_errors(path), _quiet(), Image.open(path, formats=FORMATS) as image:
         width, height = image.size
         return (height, width) if _orientation(image) >= 5 else (width, height)

@@ -74,12 +74,14 @@ def lock_beside(folder: str | Path) -> Path:
 
 
 @contextmanager
-def full_disk_named(path: str | Path) -> Iterator[None]:
-    """Add the path to an error of a full disk, which has no name where an open file is written."""
+def disk_errors_named(path: str | Path) -> Iterator[None]:
+    """Name the path in an error about a temporary or lock file, or of a full disk where an open file is written."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+        name = str(error.filename or "")
+        full = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or TEMPORARY in name or name.endswith(LOCK):
             error.filename = str(path)
         raise
 
@@ -96,17 +98,15 @@ def folder_lock(
     """
     path = (file or Path(folder) / LOCK).absolute()
     made = [parent for parent in path.parents if not parent.exists()]
-    try:
+    with disk_errors_named(folder):
         descriptor = _take(path)
-    except PermissionError as error:
-        raise PermissionError(error.errno, error.strerror, str(folder)) from None
     if descriptor not in _held:
         owner = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
         advice = f"or give another {option}" if option else "then try again"
         raise InputError(f"{folder}: process {owner} is {doing}; wait until it has finished, {advice}")
     try:
-        with full_disk_named(folder):
+        with disk_errors_named(folder):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
             yield

@@ -8,6 +8,7 @@ import contextlib
 import importlib.metadata
 import io
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -145,6 +146,7 @@ def _problems(onnx: Any, model: Any) -> Iterator[str]:  # noqa: ANN401 - a packa
 def open_onnx(path: str | Path, runtime: Runtime) -> Run:
     """Open a graph for the CPU, with as many threads as torch uses."""
     data, threads = read_onnx(path), torch.get_num_threads()
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would report the import
     package = require_package(RUNTIMES[runtime], EXTRA)
     try:
         return (_open_openvino if runtime == "openvino" else _open_onnxruntime)(package, data, threads)

@@ -10,6 +10,13 @@ _MAGIC = bytes.fromhex("d9d505f920a163d7")  # https://www.sqlite.org/fileformat.
 _AGAIN = "it is of another program, or damaged: remove it"
 
 
+def check_plain(file: Path) -> None:
+    """Raise FormatError if a file is a link, which leads elsewhere, or a pipe or device, which may never end."""
+    if file.is_symlink():
+        raise FormatError(file, "a file", "a link", _AGAIN)
+    require_regular(file)
+
+
 def check_sqlite(path: Path) -> None:
     """Raise FormatError if a file or its journals are links, pipes or devices, or the journal names a super-journal.
 
@@ -17,10 +24,7 @@ def check_sqlite(path: Path) -> None:
     one, and none is used here.
     """
     for ending in ("", "-journal", "-wal", "-shm"):
-        file = path.with_name(path.name + ending)
-        if file.is_symlink():
-            raise FormatError(file, "a file", "a link", _AGAIN)
-        require_regular(file)
+        check_plain(path.with_name(path.name + ending))
     journal = path.with_name(f"{path.name}-journal")
     if journal.is_file() and journal.stat().st_size >= len(_MAGIC):
         with journal.open("rb") as handle:

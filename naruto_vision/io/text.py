@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udc7f\udd00-\udfff]")
 _CLOCK = re.compile(r"(?:(?:(\d{1,6}):)?(\d{1,6}):)?(\d{1,9}(?:\.\d{1,9})?)")
 _QUOTED = re.compile(r'[=+\-@\t]|.*[",\r\n]', re.DOTALL)
 
@@ -12,11 +12,12 @@ def printable(text: str, *, one_line: bool = False) -> str:
     r"""Replace control characters, other than tabs and line feeds, by their escapes, which JSON has too.
 
     A label or a path can thereby not move the cursor, change the title of a terminal, or reverse the text behind it.
-    ``one_line`` escapes line feeds too, of names.
+    ``one_line`` escapes line feeds too, of names. Lone surrogates, which JSON may have, are escaped; not those that
+    stand for the bytes of a file's name.
 
     Examples:
-        >>> printable("red \x1b[31mhat")
-        'red \\u001b[31mhat'
+        >>> printable("red \x1b[31mhat\ud800")
+        'red \\u001b[31mhat\\ud800'
     """
     text = text.replace("\n", "\\n") if one_line else text
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

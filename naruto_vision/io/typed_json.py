@@ -1,6 +1,7 @@
 """Read JSON files as typed values, with errors that name the file and the JSON path."""
 
 import json
+import math
 import re
 import stat
 from collections import Counter
@@ -52,8 +53,18 @@ def parse_json(path: str | Path, data: bytes, kind: type[T], *, hint: str = "") 
     return convert_json(path, value, kind, hint=hint)
 
 
+def finite_number(text: str) -> float:
+    """Read a number or a constant of JSON; ValueError for NaN and infinity (``parse_float``, ``parse_constant``)."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:20]}, expected a finite number")
+    return value
+
+
 def read_json_lines(path: Path, kind: type[T], *, hint: str = "") -> Iterator[T]:
-    """Yield the values of an append-only JSON Lines file, without a torn last line; none if there is no file."""
+    """Yield the values of an append-only JSON Lines file, without a torn last line; none if there is no file.
+
+    What writes such files here writes no NaN or infinity, so that neither is read.
+    """
     if not path.exists():
         return
     require_regular(path)
@@ -61,7 +72,7 @@ def read_json_lines(path: Path, kind: type[T], *, hint: str = "") -> Iterator[T]
         for number, line in enumerate(lines, start=1):
             if line.endswith(b"\n"):
                 try:
-                    value = json.loads(line)
+                    value = json.loads(line, parse_float=finite_number, parse_constant=finite_number)
                 except (ValueError, RecursionError) as error:
                     raise JsonError(path, error, hint, number) from None
                 yield convert_json(f"{path}: line {number}", value, kind, hint=hint)

@@ -126,6 +126,18 @@ class _Line(_Named):
     regions: list[_FoundRegion]
 
 
+class _CocoRegion(_FoundRegion):
+    bbox: tuple[int, int, int, int]
+    area: int
+    mask: dict[str, Any]
+
+
+class _CocoLine(_Named):
+    width: int
+    height: int
+    regions: list[_CocoRegion]
+
+
 class SceneWriter:
     """Writes scene predictions into a folder.
 
@@ -288,7 +300,7 @@ class SceneWriter:
 
     def _coco_scenes(self) -> Iterator[CocoScene]:
         """Yield the logged scenes; an image's id is its position in the folder, from 1."""
-        for record in read_json_lines(self.out / LOG, dict[str, Any], hint=_ELSEWHERE):
+        for record in read_json_lines(self.out / LOG, _CocoLine, hint=_ELSEWHERE):
             if record["scene"] in self._order:
                 yield coco_of_record(record, self._order[record["scene"]] + 1)
 
@@ -517,7 +529,7 @@ def forget_changed(out: str | Path, images: str | Path, log: str) -> list[str]:
     digests = {record["scene"]: record.get("sha256", "") for path in logs for record in _names(path)}
     changed = set()
     for scene, digest in digests.items():
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(FileNotFoundError, NotADirectoryError, ValueError):  # a ValueError where no file has such a name
             if source_digest(images, scene) != digest:
                 changed.add(scene)
     for path in logs if changed else []:

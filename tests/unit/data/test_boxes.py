@@ -23,7 +23,7 @@ from naruto_vision.errors import BadImageError, FormatError, InputError, Missing
 from naruto_vision.gallery.info import find_image
 from naruto_vision.io.images import read_image, split_crop, write_image
 from naruto_vision.io.quarantine import Quarantine
-from naruto_vision.records import LabelledBox
+from naruto_vision.records import MAX_BOXES, LabelledBox
 
 WIDTH, HEIGHT = 48, 32
 BOX = (10, 4, 25, 19)  # inclusive
@@ -360,6 +360,10 @@ def test_small_files_take_no_more_memory_or_time_than_they_warrant(tmp_path: Pat
     run = [{"segmentation": {"size": [side, side], "counts": [0, side * side]}}]
     lay_out(tmp_path, {"x.json": coco(["gone.png"], run, (side, side))})
     assert "1 images of more than 50 megapixels left out" in read_boxes(open_boxes(tmp_path)).summary()
+    image(tmp_path / "a.png")
+    lay_out(tmp_path, {"x.json": coco(["a.png"], [{}] * (MAX_BOXES + 1))})
+    assert f"1 images of more than {MAX_BOXES} boxes left out" in read_boxes(open_boxes(tmp_path)).summary()
+    (tmp_path / "a.png").unlink()
     for values in ([0, 0, 24, 0, 0xFF, 0xFF, 0xFF, 0xFF], [255] * 40, ["x"], 7):
         region = {"format": "rle", "rle": values, "brushlabels": ["Mira"]}
         lay_out(tmp_path, {"x.json": task(region, kind="brushlabels")})

@@ -8,7 +8,7 @@ import pytest
 from naruto_vision.data.ground_truth import read_gt
 from naruto_vision.errors import FormatError, MissingPathError
 from naruto_vision.export.writers import write_gt
-from naruto_vision.records import LabelledBox
+from naruto_vision.records import MAX_BOXES, LabelledBox
 
 
 def test_round_trip_keeps_everything(tmp_path: Path) -> None:
@@ -53,6 +53,7 @@ GOOD = '"label": "x"'
         ('{"a.jpg": [{"bbox": [-1, 0, 1, 1], %s}]}', "inclusive corners"),
         ('{"a.jpg": [{"bbox": [5, 0, 1, 1], %s}]}', "inclusive corners"),
         ('{"a.jpg": [], "a.jpg": []}', "'a.jpg' 2 times"),
+        (json.dumps({"a.jpg": [{}] * (MAX_BOXES + 1)}), "in scene 'a.jpg' a list of length <="),
         ('{"../a.jpg": []}', "climbs out"),
         ('{"/a.jpg": []}', "absolute"),
         ('{"a\\\\b.jpg": []}', "backslash"),

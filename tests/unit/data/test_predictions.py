@@ -8,7 +8,7 @@ import pytest
 
 from naruto_vision.data.ground_truth import read_gt, read_prediction_folder, read_predictions, rename_labels
 from naruto_vision.errors import FormatError, InputError, MissingPathError
-from naruto_vision.records import LabelledBox
+from naruto_vision.records import MAX_BOXES, LabelledBox
 
 GOOD = {"bbox": [0, 0, 9, 9], "label": "a", "score": 0.5}
 
@@ -76,6 +76,7 @@ def test_a_scene_whose_name_ends_like_an_overlay_is_a_scene(tmp_path: Path) -> N
         ('{"preds": {}}', "expected in preds a list, found {}"),
         ('{"scene": "b.jpg", "preds": []}', "of scene 'a.jpg', found those of 'b.jpg'"),
         ('{"scene": 3, "preds": []}', "found those of 3"),
+        (json.dumps({"preds": [GOOD] * (MAX_BOXES + 1)}), f"expected in preds a list of length <= {MAX_BOXES}"),
         ('{"preds": [3]}', "in preds[0] an object, found 3"),
         ('{"preds": [{"bbox": [0, 0, 9.5, 9], "label": "a"}]}', "four whole numbers"),
         (

@@ -291,7 +291,7 @@ def test_pairs_without_texts_or_images_say_what_is_missing(tmp_path: Path) -> No
         ({"scene": "/x.png"}, "a 'scene' that is a path inside"),
         ({"width": 20}, "boxes inside an image of 'width' and 'height'"),
         ({"width": 40}, "masks of 23x40 pixels for scene 'a.png'"),
-        ({"regions": [{**region(odd_masks()[0]), "score": float("nan")}]}, "a 'score' or 'predicted_iou' that is"),
+        ({"regions": [{**region(odd_masks()[0]), "score": float("nan")}]}, "NaN, expected a finite number"),
         ({"regions": [{**region(odd_masks()[0]), "bbox": [5, 0, 1, 1]}]}, "inclusive corners"),
         (
             {"regions": [{**region(odd_masks()[0]), "mask": {"size": [23, 37], "counts": "0"}}]},

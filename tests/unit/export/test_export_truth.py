@@ -1,6 +1,7 @@
 """Boxes and masks survive the way through every format: to the pixel, masks without loss."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pycocotools.coco import COCO
 from naruto_vision.cli.main import main
 from naruto_vision.data.exporting import export_scenes, open_scenes
 from naruto_vision.data.ground_truth import read_gt
-from naruto_vision.errors import InputError
+from naruto_vision.errors import InputError, MissingPathError
 from naruto_vision.export.writers import Target, write_gt
 from naruto_vision.geometry import rle_from_mask
 from naruto_vision.io.images import write_image
@@ -93,6 +94,16 @@ def test_nothing_is_overwritten_and_no_two_images_share_a_file(tmp_path: Path) -
         assert not (tmp_path / to).exists()
     with pytest.raises(InputError, match="no ground truth; expected"):
         open_scenes(tmp_path / "images")
+
+
+def test_a_scene_without_an_image_is_named_and_a_pipe_is_none(tmp_path: Path) -> None:
+    truth_folder(tmp_path)
+    image = tmp_path / "images" / "a.png"
+    image.unlink()
+    for replace in (os.mkfifo, os.remove):
+        with pytest.raises(MissingPathError, match=r"a\.png: no such image"):
+            open_scenes(tmp_path)
+        replace(image)
 
 
 def test_evaluate_takes_boxes_of_other_tools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,6 +136,18 @@ def test_a_folder_that_is_no_chroma_store_is_named(tmp_path: Path) -> None:
         open_store(uri)
 
 
+def test_a_pipe_or_a_link_among_the_files_of_an_index_is_refused(tmp_path: Path) -> None:
+    uri, file = _uri("chroma", tmp_path), tmp_path / "store" / "index" / "header.bin"
+    file.parent.mkdir(parents=True)
+    os.mkfifo(file)
+    with pytest.raises(FormatError, match=r"header\.bin: expected a file, found a pipe"):
+        open_store(uri)
+    file.unlink()
+    file.symlink_to("elsewhere")
+    with pytest.raises(FormatError, match=r"header\.bin: expected a file, found a link"):
+        open_store(uri)
+
+
 def test_collections_of_other_programs_are_neither_listed_nor_deleted(tmp_path: Path) -> None:
     chroma = pytest.importorskip("chromadb")
     uri = _uri("chroma", tmp_path)

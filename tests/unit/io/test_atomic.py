@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from naruto_vision.io import atomic
 from naruto_vision.io.atomic import remove_leftovers, write_bytes, write_json, write_text
-from naruto_vision.io.locks import folder_lock
+from naruto_vision.io.locks import folder_lock, lock_beside
 
 
 class StopError(Exception):
@@ -200,6 +200,31 @@ def test_the_files_of_a_live_writer_stay(tmp_path: Path) -> None:
 def test_a_full_disk_is_named_by_what_was_to_be_written(
     writer: Callable[[Path], AbstractContextManager[object]], tmp_path: Path
 ) -> None:
-    with pytest.raises(OSError, match="full") as caught, writer(tmp_path / "a"):
-        raise OSError(errno.ENOSPC, "full")  # as of an open file
+    for inner in (None, str(tmp_path / f"{atomic.TEMPORARY}x" / "b")):  # of an open file, and of one in the folder
+        with pytest.raises(OSError, match="full") as caught, writer(tmp_path / "a"):
+            raise OSError(errno.ENOSPC, "full", inner)
+        assert caught.value.filename == str(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "writer", [atomic.atomic_file, atomic.atomic_folder, lambda path: folder_lock(path, file=lock_beside(path))]
+)
+def test_a_read_only_disk_is_named_by_what_was_to_be_written(
+    writer: Callable[[Path], AbstractContextManager[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, *_rest: object, **_options: object) -> None:
+        raise OSError(errno.EROFS, "read-only", path)
+
+    for name in ("open", "mkdir"):
+        monkeypatch.setattr(os, name, refuse)
+    with pytest.raises(OSError, match="read-only") as caught, writer(tmp_path / "a"):
+        pass
+    monkeypatch.undo()
+    assert caught.value.filename == str(tmp_path / "a")
+
+
+def test_a_folder_that_cannot_be_put_in_its_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("a")
+    with pytest.raises(OSError, match="directory") as caught, atomic.atomic_folder(tmp_path / "a"):
+        pass
     assert caught.value.filename == str(tmp_path / "a")

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -197,3 +198,10 @@ def test_a_bundle_that_is_nowhere_is_refused_with_the_names_there_are(tmp_path: 
 def test_a_path_never_falls_back_to_a_packaged_name(tmp_path: Path) -> None:
     with pytest.raises(MissingPathError):
         bundles.bundle_path(tmp_path / "tiny-clip")
+
+
+def test_what_may_never_end_is_not_hashed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("", "pipe"):
+        with pytest.raises(FormatError, match="expected a file, found a"):
+            bundles.file_sha256(tmp_path / name)

@@ -24,12 +24,14 @@ def test_only_scenes_with_other_bytes_are_forgotten_in_every_part(tmp_path: Path
         (images / name).write_bytes(name.encode())
     write_log(out / LOG, images, ["a", "b"])
     write_log(out / "predictions.rank1.jsonl", images, ["c"])
+    with (out / LOG).open("a") as log:
+        log.write('{"scene": "\\ud800"}\n{"scene": "\\u0000"}\n')  # names that no file has
     assert forget_changed(out, images, LOG) == []
     (images / "a").write_bytes(b"z")  # as long as before
     (images / "b").unlink()
     (images / "c").write_bytes(b"cc")
     assert forget_changed(out, images, LOG) == ["a", "c"]
-    assert scenes_of(out / LOG) == ["b"]
+    assert scenes_of(out / LOG) == ["b", "\ud800", "\0"]
     assert scenes_of(out / "predictions.rank1.jsonl") == []
 
 

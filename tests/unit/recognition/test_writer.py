@@ -1,10 +1,11 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from naruto_vision.errors import InputError
+from naruto_vision.errors import FormatError, InputError
 from naruto_vision.io.images import read_image
 from naruto_vision.recognition.writer import SceneWriter, output_stems
 from naruto_vision.records import Identity, ImageArray, Neighbour, Region, ScenePrediction
@@ -127,6 +128,23 @@ def test_two_processes_write_the_same_log_as_one(tmp_path: Path) -> None:
     write_all(ranks[1], ["sub/a.png"])
     ranks[0].finish([], {})
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ('"mask":', '"task":', "regions[0] an object with 'mask'"),
+        ("0.91", "NaN", "NaN, expected"),
+        ("0.91", "9e999", "9e999, expected"),
+    ],
+)
+def test_a_damaged_line_is_refused(tmp_path: Path, old: str, new: str, found: str) -> None:
+    writer = open_writer(tmp_path)
+    write_all(writer, SCENES)
+    log = tmp_path / "predictions.jsonl"
+    log.write_text(log.read_text().replace(old, new))
+    with pytest.raises(FormatError, match=rf"predictions\.jsonl: .*{re.escape(found)}"):
+        writer.finish([], {})
 
 
 def test_equal_stems_never_collide() -> None:
