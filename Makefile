@@ -69,9 +69,9 @@ weights: $(STAMP)  ## train the packaged weights from their seeds (more than an 
 		mkdir -p "$(WEIGHTS)/$${pair#*:}"; \
 		cp "runs/$${pair%%:*}/bundle/"model.{safetensors,json} "$(WEIGHTS)/$${pair#*:}/"; done
 
-wheel: $(STAMP)  ## build a wheel with the configs and the packaged weights (./dist)
+wheel: $(STAMP)  ## build a wheel, with the configs and the packaged weights, and a source distribution (./dist)
 	@rm -rf build
-	@$(BIN)/python -m build --wheel --no-isolation
+	@$(BIN)/python -m build --no-isolation --quiet
 
 lock: $(STAMP)  ## resolve the dependencies into requirements.lock
 	@$(BIN)/python -m uv pip compile pyproject.toml --extra cpu --extra dev --upgrade --quiet --no-config --no-header \

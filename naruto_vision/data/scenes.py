@@ -140,9 +140,10 @@ class SceneDataset(Dataset[SceneItem | None]):
 
     @property
     def truth_path(self) -> Path:
-        """Where the ground truth is or would be: among the images, or beside their folder ``images/``."""
+        """Where the ground truth is or would be: among the images, or beside their folder ``images/`` or tar file."""
         among, beside = self.images / TRUTH, self.images.parent / TRUTH
-        return beside if self.images.name == IMAGES and not among.is_file() else among
+        is_own = self.images.is_dir() and self.images.name != IMAGES
+        return among if is_own or among.is_file() else beside
 
     def __len__(self) -> int:
         return len(self.scenes)
