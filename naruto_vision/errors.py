@@ -131,10 +131,11 @@ class FingerprintError(InputError):
 
 
 class MissingPackageError(InputError):
-    """An optional package, by its import name, is not installed; the extra ``extra`` installs it."""
+    """An optional package, by its import name, is not installed; the extra ``extra`` installs it, if there is one."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; run: pip install 'naruto-vision[{extra}]'")
+    def __init__(self, package: str, extra: str = "") -> None:
+        needed = f"'naruto-vision[{extra}]'" if extra else package.replace("_", "-")
+        super().__init__(f"{package} is not installed; run: pip install {needed}")
 
 
 class TrainingStoppedError(NarutoVisionError):

@@ -95,7 +95,7 @@ class MilvusStore(VectorStore):
         self.client = self.call(self._milvus.MilvusClient, address, token=os.environ.get("MILVUS_TOKEN", ""), **wait)
 
     def _lock_file(self, file: Path) -> None:
-        require_package("milvus_lite", "milvus")
+        require_package("milvus_lite")  # in no extra: it depends on faiss-cpu, which excludes the extra gpu
         if file.suffix != ".db":
             raise InputError(f"{self.uri}: expected a name that ends in .db")
         if file.is_dir() and any(file.iterdir()) and not (file / "collections").is_dir():
@@ -126,7 +126,7 @@ class MilvusStore(VectorStore):
         self.flush()
         self.client.close()
         if self._file is not None:
-            require_package("milvus_lite.server_manager", "milvus").server_manager_instance.release_server(self._file)
+            require_package("milvus_lite.server_manager").server_manager_instance.release_server(self._file)
         self._locks.close()
 
     def _info(self, key: str) -> str:

@@ -60,8 +60,8 @@ def has_package(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def require_package(name: str, extra: str) -> ModuleType:
-    """Import an optional package, or name the extra of this project that installs it."""
+def require_package(name: str, extra: str = "") -> ModuleType:
+    """Import an optional package, or name the extra of this project that installs it; the package without one."""
     if not has_package(name.partition(".")[0]):
         raise MissingPackageError(name, extra)
     return importlib.import_module(name)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from naruto_vision.errors import MissingPackageError
 from naruto_vision.io import machine
 
 
@@ -36,3 +37,9 @@ def test_vector_units_are_read_from_the_first_cpu(tmp_path: Path, flags: str, fo
     assert set(features) == set(machine.CPU_FEATURES)
     assert machine.has_fast_bf16(info) is fast
     assert not any(machine.cpu_features(tmp_path / "none").values())
+
+
+@pytest.mark.parametrize(("extra", "needed"), [("onnx", r"'naruto-vision\[onnx\]'"), ("", "no-such-package")])
+def test_a_missing_package_is_named_with_what_installs_it(extra: str, needed: str) -> None:
+    with pytest.raises(MissingPackageError, match=rf"^no_such_package is not installed; run: pip install {needed}$"):
+        machine.require_package("no_such_package", extra)
