@@ -191,7 +191,7 @@ def memory(quick: bool) -> Iterator[Row]:
             yield Row(f"predict, {count} scenes of 128 x 128", _timing(finished), None, same, flat)
     height, width, points = (240, 320, 2) if quick else (1080, 1920, 32)
     code = f"from benchmarks.segment import segment_once; segment_once({height}, {width}, {points})"
-    finished = run_process([sys.executable, "-c", code])
+    finished = run_process([sys.executable, "-c", f"import sys; sys.path[:] = {sys.path}; {code}"])
     same, passed = f"{finished.peak_mib:.0f} MiB", finished.peak_mib <= 3 * 1024
     yield Row(f"ViT-B, {height} x {width}, {points} x {points} points", _timing(finished), None, same, passed)
 
