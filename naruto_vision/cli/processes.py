@@ -83,7 +83,7 @@ def fit_to_launcher(trainer: Namespace, environment: Mapping[str, str] = os.envi
         )
 
 
-def end_with_parent() -> None:
+def end_with_agent() -> None:
     """Kill this process together with the agent of torchrun: alone it would keep its folder locked and wait for peers.
 
     SIGTERM is not enough, as Python handles no signal while torch.distributed waits.

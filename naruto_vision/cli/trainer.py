@@ -31,7 +31,7 @@ from naruto_vision.cli.processes import (
     PeerLostError,
     Processes,
     end_group,
-    end_with_parent,
+    end_with_agent,
     fit_to_launcher,
     is_lost_peer,
     log_in_first_process,
@@ -47,7 +47,7 @@ from naruto_vision.cli.trainer_args import (
 from naruto_vision.errors import FormatError, InputError, NarutoVisionError
 from naruto_vision.gallery.store import store_uri
 from naruto_vision.io.atomic import unicode_text, write_text
-from naruto_vision.io.checkpoints import check_callback_states, check_checkpoint
+from naruto_vision.io.checkpoints import MISFITS, check_callback_states, check_checkpoint
 from naruto_vision.io.locks import LOCK, folder_lock, lock_beside
 from naruto_vision.io.machine import has_fast_bf16
 from naruto_vision.io.yaml_files import UNUSABLE, check_yaml, read_yaml
@@ -86,13 +86,6 @@ _NOISY_LOGGERS = (
     "lightning.pytorch.trainer.connectors.signal_connector",
 )
 _CHECKPOINT_NAMES = frozenset({"last", "hpc"})
-_MISFITS = (
-    RuntimeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-)  # what a checkpoint that does not fit raises
 _LIGHTNING_FAILURE = 1  # Lightning exits with this after Ctrl-C
 _NOT_OFFERED: set[str | int] = {"model", "datamodule", "weights_only"}
 _DATALOADERS = {"fit": {"train_dataloaders", "val_dataloaders"}}
@@ -254,16 +247,14 @@ class NarutoCLI(LightningCLI):
                 if stop.code == _LIGHTNING_FAILURE and self.trainer.state.status == TrainerStatus.INTERRUPTED:
                     raise KeyboardInterrupt from None
                 raise
-            except _MISFITS as error:
+            except MISFITS as error:
                 if self.trainer.world_size > 1 and is_lost_peer(error):
                     msg = f"rank {self.trainer.global_rank}: stopped, because another process of this run has ended"
                     raise PeerLostError(f"{msg}; its own message has the reason") from None
                 if (path := self.trainer.ckpt_path) and _while_restoring(error):
-                    found, hint = (
-                        f"{type(error).__name__}: {one_line(str(error))[:200]}",
-                        "resume from one of such a run",
-                    )
-                    raise FormatError(path, "a checkpoint of this model and its settings", found, hint) from None
+                    found = f"{type(error).__name__}: {one_line(str(error))[:200]}"
+                    expected, hint = "a checkpoint of this model and its settings", "resume from one of such a run"
+                    raise FormatError(path, expected, found, hint) from None
                 raise
         if self.command != "predict" and self.trainer.is_global_zero:
             for line in next_step(self.model, self.datamodule):
@@ -365,7 +356,7 @@ def _set_in_callbacks(trainer: Namespace, name: str, value: object, what: str) -
 
 def run_cli(argv: Sequence[str], *, run: bool = True) -> NarutoCLI:
     """Build model, data and Trainer of a command and run it."""
-    end_with_parent()
+    end_with_agent()
     log_in_first_process()
     given, argv = take_imports(argv)
     packages = opened_packages(given)

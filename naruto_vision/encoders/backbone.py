@@ -23,7 +23,7 @@ from naruto_vision.encoders.class_token import timm_class_token
 from naruto_vision.encoders.preprocess import Preparation, middle
 from naruto_vision.errors import InputError
 from naruto_vision.io.bundles import load_strictly
-from naruto_vision.io.checkpoints import load_state_dict
+from naruto_vision.io.checkpoints import MISFITS, load_state_dict
 from naruto_vision.records import ImageArray
 
 RANDOM = "random"
@@ -235,9 +235,7 @@ def _own_names(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]
     own_head = config.get("classifier") or ()
     heads = (*((own_head,) if isinstance(own_head, str) else own_head), "head", "fc_norm")
     own = net.state_dict().keys()
-    with suppress(
-        RuntimeError, LookupError, ValueError, TypeError, AttributeError
-    ):  # `load_strictly` names what differs
+    with suppress(*MISFITS):  # `load_strictly` names what differs
         state = convert(state, net)
     return {
         name: value

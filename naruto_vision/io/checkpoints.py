@@ -31,6 +31,8 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _NO_CHECKPOINT = (LookupError, TypeError, AttributeError, AssertionError, ArithmeticError)  # of another pickle
 _NO_FILE = (pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, ValueError, OSError)
 _UNREADABLE = (*_NO_FILE, MemoryError, *_NO_CHECKPOINT)
+MISFITS = (RuntimeError, LookupError, TypeError, ValueError, AttributeError)
+"""What the state of another model raises where it is converted or loaded."""
 MAX_TENSORS = 20_000
 """The largest published models have about 2,000, and a training checkpoint three times as many."""
 _HEADER_BYTES = 200 * MAX_TENSORS  # of a safetensors file
